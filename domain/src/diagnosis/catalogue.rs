@@ -1,0 +1,154 @@
+//! What each code says. `{key}` is a value of the diagnosis; a clause in `[…]`
+//! is said only to a reader who may see its values.
+
+use super::Code;
+
+/// The cause, as a template.
+pub(super) const fn cause(code: Code) -> &'static str {
+    match code {
+        Code::HostnameInvalid => "the host name {hostname} cannot be a node name: {problem}",
+        Code::DiskSpaceTooLow => "{path} has {found} free, and the node needs {wanted}",
+        Code::ClockWrong => "this machine's clock is {offset} off: it says {found}, the server says {wanted}",
+        Code::LeftoversFound => "{owner} has left {paths} on this machine",
+        Code::NotPrivileged => "the agent runs as user {uid} and lacks {missing}",
+        Code::SwapOn => "swap is on: {areas}",
+        Code::CgroupVersion1 => "the host is on cgroup v1",
+        Code::KernelModuleMissing => "the kernel module {module} is not there",
+        Code::SysctlWrong => "{sysctl} is {found} and must be {wanted}",
+        Code::RuntimeMissing => "no container runtime answers on {sockets}",
+        Code::KubeletMissing => "no kubelet was found in {paths}",
+        Code::PortTaken => "port {port} is held by {holder}",
+        Code::ToolMissing => "the program {tool} is missing",
+        Code::NameNotResolved => "the name {host} does not resolve: {error}[ (asked: {servers})]",
+        Code::ConnectionFailed => "no connection to {address}: {error} after {elapsed}",
+        Code::ConnectionClosed => "{address} took the connection and closed it {when}",
+        Code::TlsFailed => "the TLS handshake with {address} failed: {error}",
+        Code::TlsTerminated => {
+            "TLS is ended between this machine and the server: the two ends of the line hold different keys"
+        }
+        Code::PinMismatch => "the server's CA is {found}, and the pin asks for {wanted}",
+        Code::TokenMissing => "this machine has no certificate and was given no token[: {problem}]",
+        Code::TokenMalformed => "the token is not as it was printed: {problem}",
+        Code::TokenExpired => "the token {token} expired at {expired}; the server's clock says {now}",
+        Code::TokenRejected => "the server does not accept the token {token}[ ({reason})]",
+        Code::TokenSpent => {
+            "the token {token} was good for {uses} use(s), and other machines have taken them[: {usedBy}]"
+        }
+        Code::TokenBoundElsewhere => {
+            "the token {token} is bound to the {binding} {wanted}, and this machine has {found}"
+        }
+        Code::NodeNameTaken => {
+            "the name {name} belongs to another machine, last seen {lastSeen}[; its machine id is {machine}]"
+        }
+        Code::NameNotAllowed => "the name {name} does not match the allowed pattern {pattern}",
+        Code::MachineBanned => "this machine is banned from the cluster[: by {by} at {since}: {reason}]",
+        Code::QuotaReached => "{quota} is reached: {found} of {limit}; it frees at {frees}",
+        Code::ApprovalPending => "the join {join} waits for approval since {since}",
+        Code::ApprovalDenied => "the join {join} was refused[ by {by}: {reason}]",
+        Code::ServerBusy => "the server works at its limit; this machine's place in the queue is {position}",
+        Code::StoreUnavailable => "the server cannot reach its store since {since}[: {error}]",
+        Code::SignerUnavailable => "no certificate could be signed[: {error}]",
+        Code::VersionUnsupported => "the agent speaks {found}, the server {wanted}",
+        Code::CertificateRequestInvalid => "the certificate request is not acceptable: {problem}",
+        Code::CertificateRejected => "the certificate is not acceptable: {problem}",
+        Code::CertificateExpired => "this node's certificate expired at {expired}",
+        Code::CertificateSuperseded => "the certificate of {name} was replaced by a newer one[ at {since}]",
+        Code::FileNotWritten => "{path} could not be written: {error}; rolled back: {rolledBack}",
+        Code::ProfileInvalid => "the server's profile cannot be applied: {problem}",
+        Code::NodeNotReady => "the node {name} is not Ready: {condition}",
+        Code::ProtocolViolation => "expected {expected} and got {found}",
+        Code::AgentLost => "the agent's line was lost while {step}",
+        Code::Interrupted => "the join was interrupted in its {step}",
+        Code::Unexplained => "an unknown cause: {evidence}",
+    }
+}
+
+/// The mend, as a template.
+pub(super) const fn mend(code: Code) -> &'static str {
+    match code {
+        Code::HostnameInvalid => {
+            "set a legal name: hostnamectl set-hostname {suggestion}, or ask for one with --node-name"
+        }
+        Code::DiskSpaceTooLow => "free space below {path}, or put it on a larger disk",
+        Code::ClockWrong => {
+            "set the clock: date --utc --set={wanted}; then let chronyd or systemd-timesyncd keep it"
+        }
+        Code::LeftoversFound => {
+            "{undo}; or keep them and join all the same with --ignore-preflight-errors={check}"
+        }
+        Code::NotPrivileged => "run it as root, or give a directory to write to with --root DIR",
+        Code::SwapOn => "swapoff --all, and take the swap lines out of /etc/fstab",
+        Code::CgroupVersion1 => "boot with systemd.unified_cgroup_hierarchy=1",
+        Code::KernelModuleMissing => "modprobe {module}, or install the kernel's module package",
+        Code::SysctlWrong => "sysctl -w {sysctl}={wanted}",
+        Code::RuntimeMissing => "install and start containerd 2 or newer",
+        Code::KubeletMissing => "install the kubelet of the cluster's version",
+        Code::PortTaken => "stop {holder}",
+        Code::ToolMissing => "install the package {package}",
+        Code::NameNotResolved => "correct the endpoint's name, or the machine's DNS in /etc/resolv.conf",
+        Code::ConnectionFailed => {
+            "check that berth-server or its balancer listens on {address} and that no firewall is between"
+        }
+        Code::ConnectionClosed => {
+            "check that a berth-server is up behind the balancer and that both agree on the PROXY protocol"
+        }
+        Code::TlsFailed => {
+            "point the agent at berth-server's join port: it speaks TLS 1.3 with ALPN h2 and nothing else"
+        }
+        Code::TlsTerminated => {
+            "let the balancer pass TLS through (TCP mode); it must not decrypt the join port"
+        }
+        Code::PinMismatch => {
+            "if the server is the right one, make a new token there: berth-server token create --print-join-command"
+        }
+        Code::TokenMissing => {
+            "berth-server token create, then give the token by --token-file FILE (- for standard input)"
+        }
+        Code::TokenMalformed => "copy the whole token again; it is one word that begins with berth1.",
+        Code::TokenExpired => "berth-server token create --print-join-command",
+        Code::TokenRejected => {
+            "berth-server token list shows the live ones; make one: berth-server token create --print-join-command"
+        }
+        Code::TokenSpent => "berth-server token create --print-join-command, one token for this machine",
+        Code::TokenBoundElsewhere => {
+            "use a token made for this machine: berth-server token create --{binding} {found}"
+        }
+        Code::NodeNameTaken => {
+            "give this machine another name, or release it: berth-server nodes forget {name}"
+        }
+        Code::NameNotAllowed => {
+            "rename the machine, ask for another name with --node-name, or make a token for it: berth-server token create --name {name}"
+        }
+        Code::MachineBanned => "berth-server nodes unban {name}, if it may come back",
+        Code::QuotaReached => "wait: the join goes on by itself at {frees}",
+        Code::ApprovalPending => "berth-server joins approve {join}",
+        Code::ApprovalDenied => "ask the cluster's operators; a new attempt asks again",
+        Code::ServerBusy => "wait: the join goes on by itself",
+        Code::StoreUnavailable => "mend the server's store; the join goes on by itself",
+        Code::SignerUnavailable => {
+            "berth-server config check; the join goes on by itself when the signer is back"
+        }
+        Code::VersionUnsupported => "install the berth-agent of the server's version",
+        Code::CertificateRequestInvalid => {
+            "this is a fault of the agent: install the berth-agent of the server's version"
+        }
+        Code::CertificateRejected => {
+            "remove the machine's identity with berth-agent reset and join again with a new token"
+        }
+        Code::CertificateExpired => {
+            "make a new token for it: berth-server token create --name {name} --print-join-command"
+        }
+        Code::CertificateSuperseded => {
+            "if two machines share a disk image, reset one: berth-agent reset; then join it with a new token"
+        }
+        Code::FileNotWritten => "make {path} writable (space, mount options, kind of file)",
+        Code::ProfileInvalid => "correct the profile in the server's configuration: {field}",
+        Code::NodeNotReady => "berth-agent check on the machine shows what fails",
+        Code::ProtocolViolation => "install the same version of berth-agent and berth-server",
+        Code::AgentLost => {
+            "the agent comes back by itself; if it does not, look there: systemctl status berth-agent"
+        }
+        Code::Interrupted => "start it again: it goes on where it stopped",
+        Code::Unexplained => "please report this as a defect, with the output of berth-server joins explain",
+    }
+}

@@ -1,0 +1,138 @@
+//! Processors, memory, devices and links.
+
+use serde::{Deserialize, Serialize};
+
+/// Processors of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cpu {
+    /// Who made it: the CPUID vendor on x86 (`GenuineIntel`), the implementer's
+    /// name or number on ARM.
+    pub vendor: Option<String>,
+    /// The model's name, or its part number where it has no name.
+    pub model: Option<String>,
+    /// The CPU family's number on x86.
+    pub family: Option<u32>,
+    /// Packages.
+    pub sockets: Option<u32>,
+    /// Cores of all packages.
+    pub cores: Option<u32>,
+    /// Hardware threads that are online: Kubernetes' `cpu`.
+    pub threads: Option<u32>,
+    /// Instruction set features, in the kernel's words, sorted.
+    pub features: Vec<String>,
+}
+
+/// Main memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Memory {
+    /// Usable memory, in bytes (`MemTotal`).
+    pub total_bytes: Option<u64>,
+    /// What new work could take without swapping, in bytes (`MemAvailable`).
+    pub available_bytes: Option<u64>,
+}
+
+/// One NUMA node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NumaNode {
+    /// Its number.
+    pub id: u32,
+    /// Its hardware threads, as the kernel lists them: `0-3,8-11`.
+    pub cpus: String,
+    /// Its memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Its own pools of huge pages.
+    pub huge_pages: Vec<HugePages>,
+}
+
+/// A pool of huge pages of one size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HugePages {
+    /// Bytes in a page.
+    pub page_bytes: u64,
+    /// Pages in the pool.
+    pub total: u64,
+    /// Pages nobody has taken.
+    pub free: u64,
+}
+
+/// A block device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Disk {
+    /// The kernel's name: `nvme0n1`.
+    pub name: String,
+    /// What its maker calls it.
+    pub model: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: Option<u64>,
+    /// Whether it spins.
+    pub rotational: Option<bool>,
+    /// How it is attached or made: `nvme`, `scsi`, `virtio`, `mmc`, `xen`,
+    /// `device-mapper`, `raid` or `other`.
+    pub kind: String,
+}
+
+/// A network link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Link {
+    /// The interface's name: `eth0`.
+    pub name: String,
+    /// Link-layer address, as `aa:bb:cc:dd:ee:ff`.
+    pub mac: Option<String>,
+    /// Largest packet, in bytes.
+    pub mtu: Option<u32>,
+    /// Speed in megabits a second, where the driver knows it.
+    pub speed_mbps: Option<u32>,
+    /// The kernel's operational state (RFC 2863): `up`, `down`, `unknown`, ...
+    pub state: Option<String>,
+    /// The driver; absent for links without a device behind them.
+    pub driver: Option<String>,
+    /// Addresses with prefix length: `192.0.2.7/24`.
+    pub addresses: Vec<String>,
+}
+
+/// A PCI device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PciDevice {
+    /// Domain, bus, device, function: `0000:01:00.0`.
+    pub address: String,
+    /// Class, subclass and programming interface: `0x030200`.
+    pub class: u32,
+    /// Vendor number.
+    pub vendor_id: u16,
+    /// Device number, given by the vendor.
+    pub device_id: u16,
+    /// The vendor's name, where the host has the PCI id list.
+    pub vendor: Option<String>,
+    /// The device's name, where the host has the PCI id list.
+    pub device: Option<String>,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+    /// The NUMA node it is nearest to.
+    pub numa_node: Option<u32>,
+}
+
+impl PciDevice {
+    /// Display controllers (class 03) and processing accelerators (class 12),
+    /// PCI Code and ID Assignment Specification.
+    #[must_use]
+    pub const fn is_gpu(&self) -> bool {
+        matches!(self.class >> 16, 0x03 | 0x12)
+    }
+}
+
+/// A trusted platform module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tpm {
+    /// The kernel's name: `tpm0`.
+    pub name: String,
+    /// Major version of the specification: 1 or 2.
+    pub version: Option<u32>,
+}
