@@ -1,0 +1,205 @@
+//! What a process sets up before its first span: logs on standard error, and
+//! spans by OTLP to any collector, if one is configured.
+//!
+//! It needs no runtime of the program's: exporting has a thread of its own
+//! (see `export`), so installing works before, inside and without `tokio::main`,
+//! with one thread or with many.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::export::{Counts, Queue};
+use crate::logs;
+use crate::names::attribute;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text for each event.
+    Text,
+    /// One JSON object for each event, on one line.
+    Json,
+}
+
+/// What a process says of itself, and to whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One of [`crate::names::service`].
+    pub service_name: &'static str,
+    /// The program's version.
+    pub service_version: &'static str,
+    /// Unique among all processes that run.
+    pub instance_id: String,
+    /// What else describes the process, by names of [`attribute`].
+    pub resource: Vec<(&'static str, String)>,
+    /// The collector's OTLP/gRPC endpoint, such as `http://localhost:4317`;
+    /// without one nothing is exported, and trace ids are made all the same.
+    pub otlp_endpoint: Option<String>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Which events are logged, as `info` or `warn,berth_server=debug`. It does
+    /// not change which spans are exported.
+    pub log_filter: String,
+    /// Whether text lines are coloured.
+    pub colour: bool,
+}
+
+/// Telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The filter's text is not understood.
+    #[error(
+        "log filter {filter:?} is not understood; write a level (info) or directives (warn,berth_server=debug)"
+    )]
+    LogFilter {
+        /// As it was given.
+        filter: String,
+        /// What is wrong with it.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The endpoint's text is not understood.
+    #[error(
+        "OTLP endpoint {endpoint:?} cannot be used; write it as http://HOST:PORT (gRPC, usually port 4317)"
+    )]
+    Endpoint {
+        /// As it was given.
+        endpoint: String,
+        /// What is wrong with it.
+        #[source]
+        source: ExporterBuildError,
+    },
+    /// The exporter's thread or its runtime could not be started.
+    #[error("starting the thread that exports spans")]
+    Thread(#[source] io::Error),
+    /// The exporter's thread ended before it was ready.
+    #[error("the thread that exports spans ended at once")]
+    ThreadDied,
+    /// Something else in the process took the place first.
+    #[error("telemetry was installed before in this process")]
+    Installed(#[source] tracing::dispatcher::SetGlobalDefaultError),
+}
+
+/// What became of the spans of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Spans that the collector has acknowledged.
+    pub delivered: u64,
+    /// Spans that ended and were not acknowledged when the time was over.
+    pub lost: u64,
+}
+
+/// Telemetry that is set up. Keep it until the process ends, then call
+/// [`Telemetry::shutdown`].
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+    counts: Arc<Counts>,
+}
+
+impl Telemetry {
+    /// Sets up the whole process, with logs on standard error.
+    ///
+    /// # Errors
+    ///
+    /// The filter or the endpoint is not understood, the exporter's thread does
+    /// not start, or telemetry is installed already.
+    pub fn install(settings: &Settings) -> Result<Self, InstallError> {
+        let (telemetry, dispatch) = Self::prepare(settings, io::stderr)?;
+        tracing::dispatcher::set_global_default(dispatch).map_err(InstallError::Installed)?;
+        Ok(telemetry)
+    }
+
+    /// The same with logs to `logs`, in force only where the dispatch is made
+    /// the default.
+    ///
+    /// # Errors
+    ///
+    /// As [`Telemetry::install`], without the last.
+    pub fn prepare<W>(settings: &Settings, logs: W) -> Result<(Self, Dispatch), InstallError>
+    where
+        W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+    {
+        let filter = EnvFilter::builder()
+            .parse(&settings.log_filter)
+            .map_err(|source| InstallError::LogFilter { filter: settings.log_filter.clone(), source })?;
+        let telemetry = Self::connect(settings)?;
+        let spans = tracing_opentelemetry::layer()
+            .with_tracer(telemetry.provider.tracer("berth"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            // Parents are found by tracing's own current span; activating a
+            // context at every poll of a future would be paid for nothing.
+            .with_context_activation(false)
+            .with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
+        let subscriber = Registry::default()
+            .with(logs::layer(settings.log_format, settings.colour, logs).with_filter(filter))
+            .with(spans);
+        Ok((telemetry, Dispatch::new(subscriber)))
+    }
+
+    /// Hands the spans that still wait to the collector, for at most
+    /// `patience`; blocks the calling thread that long at most. Spans that end
+    /// afterwards are lost.
+    pub fn shutdown(self, patience: Duration) -> Delivery {
+        let in_time = self.provider.shutdown_with_timeout(patience).is_ok();
+        let delivered = self.counts.delivered.load(Ordering::Relaxed);
+        let lost = self.counts.ended.load(Ordering::Relaxed).saturating_sub(delivered);
+        if lost > 0 {
+            tracing::debug!(lost, delivered, in_time, "spans were dropped");
+        }
+        Delivery { delivered, lost }
+    }
+
+    fn connect(settings: &Settings) -> Result<Self, InstallError> {
+        let resource = resource(settings);
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource.clone())
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+        let Some(endpoint) = &settings.otlp_endpoint else {
+            return Ok(Self { provider: provider.build(), counts: Arc::default() });
+        };
+        let queue = Queue::start(endpoint, resource)?;
+        let counts = queue.counts();
+        Ok(Self { provider: provider.with_span_processor(queue).build(), counts })
+    }
+}
+
+/// Only our own spans and events make up a trace: those of the HTTP/2 and gRPC
+/// crates would double every RPC, and the exporter would tell of itself.
+fn ours(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= tracing::Level::INFO
+        && metadata
+            .target()
+            .strip_prefix("berth")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('_'))
+}
+
+fn resource(settings: &Settings) -> Resource {
+    let more = settings.resource.iter().map(|(name, value)| KeyValue::new(*name, value.clone()));
+    Resource::builder()
+        .with_attributes(more)
+        .with_attributes([
+            KeyValue::new(attribute::SERVICE_NAME, settings.service_name),
+            KeyValue::new(attribute::SERVICE_VERSION, settings.service_version),
+            KeyValue::new(attribute::SERVICE_INSTANCE_ID, settings.instance_id.clone()),
+        ])
+        .build()
+}
