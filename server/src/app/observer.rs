@@ -1,0 +1,66 @@
+//! What the server counts beside its joins: connections, and nodes by state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_domain::node::Readiness;
+use berth_telemetry::metrics::{ConnectionOutcome as Counter, Metrics, NodeState};
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::{ConnectionOutcome, Observer};
+use crate::ports::Cluster;
+
+/// Counts connections.
+pub(super) struct Counted(pub(super) Arc<Metrics>);
+
+impl Observer for Counted {
+    fn connection(&self, outcome: ConnectionOutcome) {
+        let counter = match outcome {
+            ConnectionOutcome::Accepted(_) => Counter::Accepted,
+            ConnectionOutcome::SourceLimit
+            | ConnectionOutcome::TotalLimit
+            | ConnectionOutcome::AcceptError => Counter::Limited,
+            ConnectionOutcome::ProxyHeaderUnexpected
+            | ConnectionOutcome::ProxyHeaderMissing
+            | ConnectionOutcome::ProxyHeaderInvalid
+            | ConnectionOutcome::ProxySourceRefused => Counter::ProxyHeader,
+            ConnectionOutcome::TlsFailed(_)
+            | ConnectionOutcome::ClientCertificateRefused(_)
+            | ConnectionOutcome::NoAlpn => Counter::Handshake,
+            ConnectionOutcome::DeadlineHandshake
+            | ConnectionOutcome::DeadlineFirstByte
+            | ConnectionOutcome::DeadlineProof => Counter::TimedOut,
+        };
+        self.0.connection(counter);
+    }
+}
+
+/// Counts nodes by state, now and then. Runs until `end`.
+pub(super) async fn count_nodes(
+    cluster: Arc<dyn Cluster>,
+    metrics: Arc<Metrics>,
+    every: Duration,
+    end: CancellationToken,
+) {
+    loop {
+        if let Ok(nodes) = cluster.nodes(None).await {
+            let (mut ready, mut not_ready, mut banned) = (0, 0, 0);
+            for node in nodes {
+                match (&node.ban, &node.record.readiness) {
+                    (Some(_), _) => banned += 1,
+                    (None, Readiness::Ready) => ready += 1,
+                    (None, Readiness::Bound | Readiness::Registered | Readiness::NotReady { .. }) => {
+                        not_ready += 1
+                    }
+                }
+            }
+            metrics.nodes(NodeState::Ready, ready);
+            metrics.nodes(NodeState::NotReady, not_ready);
+            metrics.nodes(NodeState::Banned, banned);
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `berth-server joins`: the live view of joins, and why each stands as it does.
+
+mod explanation;
+
+use std::path::Path;
+
+use berth_domain::timestamp::Timestamp;
+use berth_proto::admin::v1;
+use berth_proto::admin::v1::join_service_client::JoinServiceClient;
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use self::explanation::explanation;
+use super::client::{LARGEST_ANSWER, connect, diagnosis, maybe, moment, now, phase};
+use super::output::{Column, Failure, Format, Listing, Output, Resource, age, coloured, or_dash};
+
+/// See joins, and decide on those that wait for a person
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List joins, the newest first
+    List {
+        #[command(flatten)]
+        listing: Listing,
+        /// At most this many
+        #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        most: u32,
+    },
+    /// Show joins as they change, until it is interrupted
+    Watch {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: WatchFormat,
+    },
+    /// Say why a join stands as it does, and how to mend it
+    Explain {
+        /// A join's id (j-…), or a node's name for its newest join
+        #[arg(value_name = "JOIN|NODE")]
+        join: String,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: Format,
+    },
+    /// Let a join that waits for approval go on
+    Approve {
+        /// A join's id (j-…), or a node's name for its newest join
+        #[arg(value_name = "JOIN|NODE")]
+        join: String,
+    },
+    /// Refuse a join that waits for approval
+    Deny {
+        /// A join's id (j-…), or a node's name for its newest join
+        #[arg(value_name = "JOIN|NODE")]
+        join: String,
+        /// In which words, for the record
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "WORDS")]
+        reason: String,
+    },
+}
+
+/// How a watch is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum WatchFormat {
+    /// A line for each change
+    #[default]
+    Text,
+    /// A JSON object for each change, on a line of its own
+    Json,
+}
+
+pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+    let client = JoinServiceClient::new(connect(socket).await?);
+    let mut client = client.max_decoding_message_size(LARGEST_ANSWER);
+    match command {
+        Command::List { listing, most } => {
+            let listed =
+                client.list_joins(v1::ListJoinsRequest { most: *most }).await.map_err(Failure::status)?;
+            output.list(*listing, &JOINS, &listed.into_inner().joins, now())
+        }
+        Command::Watch { output: format } => watch(&mut client, *format, output).await,
+        Command::Explain { join, output: format } => {
+            let request = v1::ExplainJoinRequest { join: join.clone() };
+            let explained = client.explain_join(request).await.map_err(Failure::status)?.into_inner();
+            let join = explained.join.unwrap_or_default();
+            output.one(
+                *format,
+                || Ok(explained_value(&join, &explained.events)),
+                || explanation(&join, &explained.events, now()),
+            )
+        }
+        Command::Approve { join } => decide(&mut client, join, None, output).await,
+        Command::Deny { join, reason } => decide(&mut client, join, Some(reason), output).await,
+    }
+}
+
+async fn watch(
+    client: &mut JoinServiceClient<Channel>,
+    format: WatchFormat,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let changes = client.watch_joins(v1::WatchJoinsRequest {}).await.map_err(Failure::status)?;
+    let mut changes = changes.into_inner();
+    while let Some(change) = changes.message().await.map_err(Failure::status)? {
+        let Some(join) = change.join else { continue };
+        match format {
+            WatchFormat::Json => output.text(&format!("{}\n", value(&join)))?,
+            WatchFormat::Text => output.text(&watch_line(&join))?,
+        }
+        if output.reader_has_gone() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn decide(
+    client: &mut JoinServiceClient<Channel>,
+    join: &str,
+    denied: Option<&String>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let reason = denied.cloned().unwrap_or_default();
+    let request = v1::DecideJoinRequest { join: join.to_owned(), approve: denied.is_none(), reason };
+    let decided = client.decide_join(request).await.map_err(Failure::status)?.into_inner();
+    let id = decided.join.map_or_else(|| join.to_owned(), |join| join.id);
+    output.text(&format!("join/{id} {}\n", if denied.is_none() { "approved" } else { "denied" }))
+}
+
+const JOINS: Resource<v1::Join> = Resource {
+    singular: "join",
+    plural: "joins",
+    name: |join| &join.id,
+    columns: &[
+        Column::new("ID", |join, _| join.id.clone()),
+        Column::new("NODE", |join, _| or_dash(&join.node_name)),
+        Column::new("STATE", |join, _| coloured(&join.state)),
+        Column::new("PHASE", |join, _| phase(join.phase).to_owned()),
+        Column::new("REASON", |join, _| or_dash(join.diagnosis.as_ref().map_or("", |why| &why.code))),
+        Column::new("AGE", since_start),
+        Column::wide("SOURCE", |join, _| or_dash(&join.source)),
+        Column::wide("TOKEN", |join, _| or_dash(&join.token_id)),
+        Column::wide("AGENT", |join, _| or_dash(&join.agent_version)),
+        Column::wide("TRACE", |join, _| or_dash(&join.trace_id)),
+    ],
+    value,
+};
+
+fn since_start(join: &v1::Join, now: Timestamp) -> String {
+    age(now.since(moment(join.started_unix_ms)))
+}
+
+/// One change: columns of fixed width, because what comes is not known yet.
+fn watch_line(join: &v1::Join) -> String {
+    let state = coloured(&join.state);
+    let padding = " ".repeat("Refused".len().saturating_sub(join.state.len()));
+    let mut line = format!(
+        "{}   {}   {:<20}   {state}{padding}   {:<14}",
+        moment(join.updated_unix_ms),
+        join.id,
+        or_dash(&join.node_name),
+        phase(join.phase),
+    );
+    if let Some(why) = &join.diagnosis {
+        line.push_str(&format!("   {}: {}", why.code, why.cause));
+    }
+    format!("{}\n", line.trim_end())
+}
+
+fn explained_value(join: &v1::Join, events: &[v1::Event]) -> Value {
+    json!({ "join": value(join), "events": events.iter().map(event_value).collect::<Vec<_>>() })
+}
+
+fn value(join: &v1::Join) -> Value {
+    let reached = |reached: &v1::Reached| json!({ "phase": phase(reached.phase), "at": moment(reached.at_unix_ms).to_string() });
+    json!({
+        "id": join.id,
+        "state": join.state,
+        "phase": phase(join.phase),
+        "node": maybe(&join.node_name),
+        "token": maybe(&join.token_id),
+        "source": maybe(&join.source),
+        "agentVersion": maybe(&join.agent_version),
+        "traceId": maybe(&join.trace_id),
+        "started": moment(join.started_unix_ms).to_string(),
+        "updated": moment(join.updated_unix_ms).to_string(),
+        "waitingSince": join.waiting_since_unix_ms.map(|at| moment(at).to_string()),
+        "diagnosis": join.diagnosis.as_ref().map(diagnosis),
+        "decision": maybe(&join.decision),
+        "reached": join.reached.iter().map(reached).collect::<Vec<_>>(),
+    })
+}
+
+fn event_value(event: &v1::Event) -> Value {
+    json!({
+        "sequence": event.sequence,
+        "at": moment(event.at_unix_ms).to_string(),
+        "kind": event.kind,
+        "node": maybe(&event.node_name),
+        "values": event.values,
+        "diagnosis": event.diagnosis.as_ref().map(diagnosis),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! The writer's connection as a ledger: what one transaction reads and writes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_domain::facts::HostFacts;
+use berth_domain::identity::MachineId;
+use berth_domain::join::{Entry, JoinId, JoinRecord};
+use berth_domain::name::NodeName;
+use berth_domain::node::{Ban, NodeRecord};
+use berth_domain::timestamp::Timestamp;
+use berth_domain::token::{TokenId, TokenRecord};
+use rusqlite::{Connection, Params};
+use serde::Serialize;
+
+use super::heard::Heard;
+use super::read;
+use super::tokens::{MOST_TOKENS, Recent};
+use crate::cluster::ledger::{JoinLedger, NodeLedger, StoreError, Stored, TokenLedger};
+use crate::cluster::verbs::joins::{is_finished, is_proven};
+
+/// The one connection that writes, and what it remembers between transactions.
+pub(super) struct Book {
+    store: Connection,
+    heard: Arc<Heard>,
+    recent: Arc<Recent>,
+    /// Tokens as this transaction sees them; good as long as nobody else writes.
+    tokens: HashMap<TokenId, Arc<TokenRecord>>,
+    changed_tokens: Vec<TokenId>,
+    gone_nodes: Vec<NodeName>,
+    wrote: bool,
+    appended: bool,
+    writes: u64,
+}
+
+impl Book {
+    pub(super) fn new(store: Connection, heard: Arc<Heard>, recent: Arc<Recent>) -> Self {
+        Self {
+            store,
+            heard,
+            recent,
+            tokens: HashMap::new(),
+            changed_tokens: Vec::new(),
+            gone_nodes: Vec::new(),
+            wrote: false,
+            appended: false,
+            writes: 0,
+        }
+    }
+
+    pub(super) const fn store(&self) -> &Connection {
+        &self.store
+    }
+
+    /// A number that moves whenever another process commits.
+    pub(super) fn foreign_commits(&self) -> rusqlite::Result<i64> {
+        self.store.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    /// What is remembered no longer holds: another process wrote, or a
+    /// transaction was rolled back.
+    pub(super) fn forget(&mut self) {
+        self.tokens.clear();
+        self.changed_tokens.clear();
+        self.gone_nodes.clear();
+        self.recent.clear();
+    }
+
+    /// Begins to count what a transaction writes.
+    pub(super) fn start(&mut self) {
+        self.wrote = false;
+        self.appended = false;
+    }
+
+    /// Counts writes, so that it can be told whether a verb made any.
+    pub(super) const fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Writes when agents were last heard.
+    pub(super) fn keep_heard(&mut self, marks: &[(NodeName, Timestamp)]) -> Stored<()> {
+        let mut statement = self.store.prepare_cached(
+            "INSERT INTO heard (name, at) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM nodes WHERE name = ?1)
+             ON CONFLICT (name) DO UPDATE SET at = max(at, excluded.at)",
+        )?;
+        for (name, at) in marks {
+            statement.execute((name.as_str(), at.millis()))?;
+        }
+        Ok(())
+    }
+
+    /// The last write before a commit: other processes must see that
+    /// something changed where no entry says so. Says whether anything did.
+    pub(super) fn finish(&mut self) -> Stored<bool> {
+        if self.wrote && !self.appended {
+            self.execute("UPDATE revision SET number = number + 1", [])?;
+        }
+        Ok(self.wrote)
+    }
+
+    /// The transaction is durable.
+    pub(super) fn committed(&mut self) {
+        for id in std::mem::take(&mut self.changed_tokens) {
+            self.recent.publish(&id, self.tokens.get(&id).cloned());
+        }
+        for name in std::mem::take(&mut self.gone_nodes) {
+            self.heard.forget(&name);
+        }
+        if self.tokens.len() > MOST_TOKENS {
+            self.tokens.clear();
+        }
+    }
+
+    fn execute(&mut self, sql: &str, with: impl Params) -> Stored<usize> {
+        self.wrote = true;
+        self.writes = self.writes.wrapping_add(1);
+        Ok(self.store.prepare_cached(sql)?.execute(with)?)
+    }
+
+    fn remember(&mut self, token: TokenRecord) {
+        self.changed_tokens.push(token.id.clone());
+        self.tokens.insert(token.id.clone(), Arc::new(token));
+    }
+}
+
+impl TokenLedger for Book {
+    fn token(&mut self, id: &TokenId) -> Stored<Option<TokenRecord>> {
+        if let Some(token) = self.tokens.get(id) {
+            return Ok(Some(TokenRecord::clone(token)));
+        }
+        let token = read::token(&self.store, id)?;
+        if let Some(token) = &token {
+            self.tokens.insert(id.clone(), Arc::new(token.clone()));
+        }
+        Ok(token)
+    }
+
+    fn keep_token(&mut self, token: &TokenRecord) -> Stored<()> {
+        let mut bare = token.clone();
+        bare.used = Vec::new();
+        self.execute(
+            "INSERT INTO tokens (id, created, document) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET document = excluded.document",
+            (token.id.as_str(), token.created.millis(), text("token", &bare)?),
+        )?;
+        self.remember(token.clone());
+        Ok(())
+    }
+
+    fn keep_use(&mut self, token: TokenRecord) -> Stored<()> {
+        if let Some(newest) = token.used.last() {
+            // The primary key makes this the compare-and-swap: a number is used once.
+            self.execute(
+                "INSERT INTO uses (token, number, key, at) VALUES (?1, ?2, ?3, ?4)",
+                (token.id.as_str(), count(token.used.len()), newest.key.0, newest.at.millis()),
+            )?;
+        }
+        self.remember(token);
+        Ok(())
+    }
+
+    fn drop_token(&mut self, id: &TokenId) -> Stored<()> {
+        self.execute("DELETE FROM tokens WHERE id = ?1", [id.as_str()])?;
+        self.tokens.remove(id);
+        self.changed_tokens.push(id.clone());
+        Ok(())
+    }
+}
+
+impl JoinLedger for Book {
+    fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>> {
+        read::join(&self.store, id)
+    }
+
+    fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
+        self.execute(
+            "INSERT INTO joins (id, updated, proven, finished, document) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET updated = excluded.updated, proven = excluded.proven,
+             finished = excluded.finished, document = excluded.document",
+            (
+                record.id.to_string(),
+                record.updated.millis(),
+                is_proven(record),
+                is_finished(record),
+                text("join", record)?,
+            ),
+        )?;
+        Ok(())
+    }
+
+    fn newest_entry(&mut self, join: JoinId) -> Stored<Option<Entry>> {
+        read::newest_entry(&self.store, join)
+    }
+
+    fn append(&mut self, entry: &Entry) -> Stored<i64> {
+        self.execute(
+            "INSERT INTO entries (join_number, at, document)
+             VALUES ((SELECT number FROM joins WHERE id = ?1), ?2, ?3)",
+            (entry.join.to_string(), entry.at.millis(), text("entry", entry)?),
+        )?;
+        self.appended = true;
+        Ok(self.store.last_insert_rowid())
+    }
+
+    fn prune_entries(&mut self, join: JoinId, most: usize) -> Stored<()> {
+        self.execute(
+            "DELETE FROM entries WHERE sequence IN (
+                SELECT sequence FROM entries WHERE join_number = (SELECT number FROM joins WHERE id = ?1)
+                ORDER BY sequence DESC LIMIT -1 OFFSET ?2)",
+            (join.to_string(), count(most)),
+        )?;
+        Ok(())
+    }
+
+    fn prune_unproven(&mut self, most: usize) -> Stored<()> {
+        self.execute(
+            "DELETE FROM joins WHERE number IN (
+                SELECT number FROM joins WHERE proven = 0 ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?1)",
+            [count(most)],
+        )?;
+        Ok(())
+    }
+
+    fn prune_finished(&mut self, before: Timestamp, most: usize) -> Stored<()> {
+        self.execute(
+            "DELETE FROM joins WHERE number IN (
+                SELECT number FROM joins WHERE proven = 1 AND finished = 1 AND updated < ?1
+                UNION SELECT number FROM (
+                    SELECT number FROM joins WHERE proven = 1 AND finished = 1
+                    ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?2))
+             AND NOT EXISTS (SELECT 1 FROM nodes WHERE join_id = joins.id)",
+            (before.millis(), count(most)),
+        )?;
+        Ok(())
+    }
+}
+
+impl NodeLedger for Book {
+    fn node(&mut self, name: &NodeName) -> Stored<Option<NodeRecord>> {
+        read::node(&self.store, &self.heard, name)
+    }
+
+    fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
+        self.execute(
+            "INSERT INTO nodes (name, machine, join_id, readiness, seen, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (name) DO UPDATE SET machine = excluded.machine, join_id = excluded.join_id,
+             readiness = excluded.readiness, seen = excluded.seen, document = excluded.document",
+            (
+                node.identity.name.as_str(),
+                node.machine.to_hex(),
+                node.join.to_string(),
+                node.readiness.as_str(),
+                node.last_seen.millis(),
+                text("node", node)?,
+            ),
+        )?;
+        Ok(())
+    }
+
+    fn drop_node(&mut self, name: &NodeName) -> Stored<()> {
+        self.execute("DELETE FROM nodes WHERE name = ?1", [name.as_str()])?;
+        self.gone_nodes.push(name.clone());
+        Ok(())
+    }
+
+    fn keep_facts(&mut self, name: &NodeName, facts: &Arc<HostFacts>) -> Stored<()> {
+        self.execute(
+            "INSERT OR REPLACE INTO facts (name, document) VALUES (?1, ?2)",
+            (name.as_str(), text("set of host facts", facts.as_ref())?),
+        )?;
+        Ok(())
+    }
+
+    fn ban(&mut self, machine: MachineId) -> Stored<Option<Ban>> {
+        read::ban(&self.store, machine)
+    }
+
+    fn ban_by_name(&mut self, name: &NodeName) -> Stored<Option<(Ban, JoinId)>> {
+        read::ban_by_name(&self.store, name)
+    }
+
+    fn keep_ban(&mut self, ban: &Ban, join: JoinId) -> Stored<()> {
+        self.execute(
+            "INSERT OR REPLACE INTO bans (machine, name, join_id, at, document) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (ban.machine.to_hex(), ban.name.as_str(), join.to_string(), ban.at.millis(), text("ban", ban)?),
+        )?;
+        Ok(())
+    }
+
+    fn drop_ban(&mut self, machine: MachineId) -> Stored<()> {
+        self.execute("DELETE FROM bans WHERE machine = ?1", [machine.to_hex()])?;
+        Ok(())
+    }
+}
+
+fn text(kind: &'static str, document: &impl Serialize) -> Stored<String> {
+    serde_json::to_string(document).map_err(StoreError::document(kind))
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

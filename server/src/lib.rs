@@ -1,0 +1,18 @@
+//! berth-server: stands in front of a cluster and brings machines to their berths.
+
+pub mod join;
+pub mod policy;
+pub mod ports;
+
+pub mod admin;
+pub mod app;
+pub mod attendance;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod health;
+pub mod listener;
+pub mod profiles;
+pub mod rpc;
+pub mod signer;

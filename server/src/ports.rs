@@ -1,0 +1,222 @@
+//! What the phases need of the world, in verbs of the domain. Adapters stand in
+//! `cluster/`, `signer/` and `clock.rs`; each passes the same contract suite as
+//! its in-memory double.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::facts::HostFacts;
+use berth_domain::identity::SpkiHash;
+use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
+use berth_domain::name::NodeName;
+use berth_domain::node::{Ban, Binding, NodeRecord};
+use berth_domain::phase::Phase;
+use berth_domain::profile::Profile;
+use berth_domain::timestamp::Timestamp;
+use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
+use tokio::sync::watch;
+
+use crate::join::authorization::Authorized;
+
+/// Why a port did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// A rule of the domain says no; the peer hears why.
+    #[error("refused by rule")]
+    Refused(#[source] Box<Diagnosis>),
+    /// What the port stands for is out of reach; the join waits.
+    #[error("the store could not {operation}")]
+    Unavailable {
+        /// What was asked of it.
+        operation: &'static str,
+        /// What it said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl PortError {
+    /// The same as a diagnosis in the phase that met it.
+    #[must_use]
+    pub fn into_diagnosis(self, phase: Phase, now: Timestamp) -> Diagnosis {
+        match self {
+            Self::Refused(why) => *why,
+            Self::Unavailable { operation, cause } => Diagnosis::new(Code::StoreUnavailable, phase)
+                .with("since", now)
+                .with_private("error", format!("{operation}: {cause}")),
+        }
+    }
+}
+
+impl From<Diagnosis> for PortError {
+    fn from(why: Diagnosis) -> Self {
+        Self::Refused(Box::new(why))
+    }
+}
+
+/// What a port answers.
+pub type Answer<T> = Result<T, PortError>;
+
+/// Bootstrap tokens.
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    /// Keeps a new token. Refused if its id is taken.
+    async fn mint(&self, token: TokenRecord) -> Answer<()>;
+
+    /// The token's record, if there is one.
+    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>>;
+
+    /// Reserves a use for the claim's key by [`TokenRecord::redeem`], as one
+    /// compare-and-swap, and records [`Event::Redeemed`] with it. The same key
+    /// gets the same answer again; then nothing is recorded twice.
+    async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use>;
+
+    /// Takes a token back. `false` if there is none; a second time changes nothing.
+    async fn revoke(&self, id: &TokenId, by: &str, now: Timestamp) -> Answer<bool>;
+
+    /// All tokens, newest first; those that ended over a week ago are dropped.
+    async fn tokens(&self, now: Timestamp) -> Answer<Vec<TokenRecord>>;
+}
+
+/// The record of joins: append-only audit events, and their sum per join.
+#[async_trait]
+pub trait Joins: Send + Sync {
+    /// Appends an event and takes it into its join's record. It is durable when
+    /// this returns. Records of joins that never redeemed a token are bounded:
+    /// the oldest go first.
+    async fn record(&self, join: JoinId, node: Option<&NodeName>, event: Event, now: Timestamp)
+    -> Answer<()>;
+
+    /// One join, if it is known.
+    async fn join(&self, id: JoinId) -> Answer<Option<JoinRecord>>;
+
+    /// The newest joins first, at most `most`.
+    async fn joins(&self, most: usize) -> Answer<Vec<JoinRecord>>;
+
+    /// Entries after a sequence number, oldest first, at most `most`; of one
+    /// join, or of all.
+    async fn entries(&self, join: Option<JoinId>, after: i64, most: usize) -> Answer<Vec<Entry>>;
+
+    /// Changes whenever anything was stored, by this process or another on the
+    /// same store (then within a second). Holds the last sequence number.
+    fn changes(&self) -> watch::Receiver<i64>;
+}
+
+/// What is observed of a node.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// It applied its profile ([`Event::Configured`]).
+    Configured {
+        /// Digest of the profile.
+        profile: berth_domain::identity::Digest,
+    },
+    /// It registered with these facts ([`Event::Registered`]).
+    Registered {
+        /// What its survey found.
+        facts: Arc<HostFacts>,
+    },
+    /// Its checks hold ([`Event::Ready`], when it was not Ready before).
+    Ready,
+    /// Its checks do not hold, or it is not heard ([`Event::NotReady`], when it
+    /// was Ready before or says another code).
+    NotReady {
+        /// Why.
+        why: Diagnosis,
+    },
+    /// Its agent was heard. Not durable at once: it may lag by a few seconds.
+    Heard,
+}
+
+/// How a node's name is given up, or its machine kept out.
+#[derive(Clone, Debug)]
+pub enum Release {
+    /// The machine took its leave: the name is free ([`Event::Left`]).
+    Left,
+    /// An operator freed the name ([`Event::Forgotten`]).
+    Forgotten {
+        /// Who.
+        by: String,
+    },
+    /// An operator banned the machine ([`Event::Banned`]); its name stays bound.
+    Banned {
+        /// Who.
+        by: String,
+        /// In which words.
+        reason: String,
+    },
+    /// An operator lifted the ban ([`Event::Unbanned`]).
+    Unbanned {
+        /// Who.
+        by: String,
+    },
+}
+
+/// A node with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// How it stands.
+    pub record: NodeRecord,
+    /// Its machine's ban.
+    pub ban: Option<Ban>,
+    /// What its survey found, once it has registered.
+    pub facts: Option<Arc<HostFacts>>,
+}
+
+/// Nodes: names, machines, keys, readiness.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// Binds a name by [`NodeRecord::bind`] and records [`Event::Authorized`]
+    /// in the same transaction, so that every certificate has one earlier event.
+    async fn bind(&self, binding: &Binding, now: Timestamp) -> Answer<NodeRecord>;
+
+    /// Takes a verified caller's key by [`NodeRecord::admit`]. Refused if the
+    /// node is unknown (`CERTIFICATE_REJECTED`), its machine banned, or its key
+    /// superseded.
+    async fn admit(&self, name: &NodeName, key: SpkiHash, now: Timestamp) -> Answer<NodeRecord>;
+
+    /// Notes what was observed; events are recorded where the variant says so.
+    async fn observe(&self, name: &NodeName, what: Observation, now: Timestamp) -> Answer<()>;
+
+    /// Frees a name, or bans its machine. `false` if there is no such node
+    /// (for `Unbanned`: no such ban).
+    async fn release(&self, name: &NodeName, how: Release, now: Timestamp) -> Answer<bool>;
+
+    /// One node by name, or all by name's order.
+    async fn nodes(&self, name: Option<&NodeName>) -> Answer<Vec<NodeView>>;
+}
+
+/// Profiles by pool.
+#[async_trait]
+pub trait Profiles: Send + Sync {
+    /// The profile of a node; a pool without one of its own gets the default.
+    async fn profile(&self, node: &NodeRecord) -> Answer<Profile>;
+}
+
+/// A backend: all that the server keeps.
+pub trait Cluster: Tokens + Joins + Nodes {}
+
+impl<T: Tokens + Joins + Nodes> Cluster for T {}
+
+/// A certificate as issued.
+#[derive(Clone, Debug)]
+pub struct SignedCertificate {
+    /// Leaf first, then intermediates if any; DER.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// What issues certificates.
+#[async_trait]
+pub trait Signer: Send + Sync {
+    /// Signs what was authorized, and nothing else.
+    async fn sign(&self, authorized: &Authorized) -> Answer<SignedCertificate>;
+
+    /// The CA certificates that its certificates chain to, PEM.
+    fn ca_bundle(&self) -> Arc<str>;
+}
+
+/// What time it is: the only place that asks is its adapter.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}

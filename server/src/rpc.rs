@@ -1,0 +1,8 @@
+//! The gRPC layer: thin. It turns streams into lines and endings into statuses,
+//! and decides in one place who a peer is.
+
+mod identity;
+mod line;
+mod service;
+
+pub use service::{JoinRpc, Joins, Tracked};

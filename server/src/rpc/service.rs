@@ -1,0 +1,364 @@
+//! berth.join.v1.JoinService: each call becomes a line, a span and a task; its
+//! ending becomes a status.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_domain::conversation::{
+    AttendFromAgent, AttendFromServer, LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLL_MESSAGE,
+    LARGEST_JOIN_MESSAGE,
+};
+use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::phase::Phase;
+use berth_domain::proof::{ChannelBinding, Transcript};
+use berth_proto::join::v1;
+use berth_proto::join::v1::join_service_server::{JoinService, JoinServiceServer};
+use berth_proto::{attend_from_agent, attend_to_agent, refusal_to_status, renewed_to_wire};
+use berth_telemetry::effect::{Effect, performed};
+use berth_telemetry::metrics::Metrics;
+use berth_telemetry::names::{attribute, rpc};
+use berth_telemetry::phase::{Coded, Outcome};
+use berth_telemetry::propagation::trace_id;
+use berth_telemetry::rpc::{Side, record_status, server_span};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, Span};
+
+use super::identity::{Identified, identify, peer};
+use super::line::{ANSWERS, Enrolling, Joining, malformed};
+use crate::attendance::{Lines, Terms, take_health};
+use crate::join::authentication::Decoys;
+use crate::join::authorization::{Member, admit, renew};
+use crate::join::initialization::Admission;
+use crate::join::{Ending, World, complete, enroll};
+use crate::policy::Policy;
+use crate::ports::{Clock, Cluster, Observation, Profiles, Release, Signer};
+
+/// Over which time agents spread their return when the server stops.
+const RETURN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a banned node's line stays open for the refusal to leave.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How many heartbeats may fail to come before the server gives up the line.
+const MISSED_HEARTBEATS: u32 = 3;
+
+/// The service.
+#[derive(Clone)]
+pub struct JoinRpc(Arc<Joins>);
+
+/// All that the service's calls can touch.
+pub struct Joins {
+    /// What the server keeps.
+    pub cluster: Arc<dyn Cluster>,
+    /// The profiles of nodes.
+    pub profiles: Arc<dyn Profiles>,
+    /// What issues certificates.
+    pub signer: Arc<dyn Signer>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The operator's rules.
+    pub policy: Policy,
+    /// How many joins may be under way.
+    pub admission: Admission,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// Answers for unknown tokens.
+    pub decoys: Decoys,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The terms of attendance.
+    pub terms: Terms,
+    /// Open lines, for bans.
+    pub lines: Arc<Lines>,
+    /// The tasks of calls under way, and the sign to end them.
+    pub tracked: Tracked,
+}
+
+/// The tasks of calls: each is joined when the server stops.
+#[derive(Clone, Default)]
+pub struct Tracked {
+    /// The tasks.
+    pub tasks: TaskTracker,
+    /// The server drains: attending agents are told to come back elsewhere.
+    pub draining: CancellationToken,
+}
+
+impl JoinRpc {
+    /// The service of a server's joins.
+    #[must_use]
+    pub fn new(joins: Joins) -> Self {
+        Self(Arc::new(joins))
+    }
+
+    /// As tonic serves it to strangers.
+    #[must_use]
+    pub fn for_strangers(&self) -> JoinServiceServer<Self> {
+        JoinServiceServer::new(self.clone())
+            .max_decoding_message_size(LARGEST_ENROLL_MESSAGE)
+            .max_encoding_message_size(LARGEST_ENROLL_MESSAGE)
+    }
+
+    /// As tonic serves it to holders of a certificate.
+    #[must_use]
+    pub fn for_members(&self) -> JoinServiceServer<Self> {
+        JoinServiceServer::new(self.clone())
+            .max_decoding_message_size(LARGEST_JOIN_MESSAGE)
+            .max_encoding_message_size(LARGEST_JOIN_MESSAGE)
+    }
+}
+
+impl Joins {
+    fn world(&self) -> World<'_> {
+        World {
+            cluster: self.cluster.as_ref(),
+            profiles: self.profiles.as_ref(),
+            signer: self.signer.as_ref(),
+            clock: self.clock.as_ref(),
+            policy: &self.policy,
+            admission: &self.admission,
+            cluster_id: &self.cluster_id,
+            decoys: &self.decoys,
+            metrics: &self.metrics,
+        }
+    }
+
+    /// Who calls, let in; its own span says who.
+    async fn member<T>(&self, request: &Request<T>, span: &Span) -> Result<(Member, Identified), Diagnosis> {
+        let caller = identify(request.extensions())?;
+        span.record(attribute::CONNECTION_ID, caller.peer.connection_id);
+        span.record(attribute::NODE_NAME, caller.name.as_str());
+        let member = admit(self.cluster.as_ref(), &caller.name, caller.key, self.clock.as_ref()).await?;
+        span.record(attribute::JOIN_ID, member.node().join.to_string());
+        caller.peer.proved();
+        Ok((member, caller))
+    }
+
+    /// Runs a call's conversation in a task of its own, in its span.
+    fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        method: &'static str,
+        span: Span,
+        answers: mpsc::Sender<Result<T, Status>>,
+        conversation: impl Future<Output = Result<(), Ending>> + Send + 'static,
+    ) {
+        let rpc = Arc::clone(self);
+        let began = Instant::now();
+        let task = async move {
+            let code = match conversation.await {
+                Ok(()) => tonic::Code::Ok,
+                Err(ending) => {
+                    let status = status_of(&ending);
+                    let code = status.code();
+                    // Whoever has gone hears nothing.
+                    let _gone = answers.send(Err(status)).await;
+                    code
+                }
+            };
+            record_status(&Span::current(), code, Side::Server);
+            rpc.metrics.rpc_finished(method, code, began.elapsed());
+        };
+        self.tracked.tasks.spawn(task.instrument(span));
+    }
+
+    /// Ends a call that is one question and one answer.
+    fn answer<T>(
+        &self,
+        method: &'static str,
+        span: &Span,
+        began: Instant,
+        ended: Result<T, Ending>,
+    ) -> Result<Response<T>, Status> {
+        let answer = ended.map(Response::new).map_err(|ending| status_of(&ending));
+        let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        record_status(span, code, Side::Server);
+        self.metrics.rpc_finished(method, code, began.elapsed());
+        answer
+    }
+
+    /// Refuses a call before its conversation.
+    fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
+        let status = refusal_to_status(why);
+        record_status(span, status.code(), Side::Server);
+        self.metrics.rpc_finished(method, status.code(), Duration::ZERO);
+        status
+    }
+
+    async fn attend_until_told(
+        &self,
+        member: &Member,
+        mut requests: Streaming<v1::AttendRequest>,
+        answers: &mpsc::Sender<Result<v1::AttendResponse, Status>>,
+    ) -> Result<(), Ending> {
+        let node = member.node();
+        let mut open = self.lines.open(&node.identity.name);
+        let terms = AttendFromServer::Terms {
+            heartbeat_interval: self.terms.heartbeat_interval,
+            server_time: self.clock.now(),
+        };
+        answers.send(Ok(attend_to_agent(&terms))).await.map_err(|_| Ending::Gone)?;
+        let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
+        loop {
+            let heard = tokio::select! {
+                changed = open.ended.changed() => {
+                    let why = open.ended.borrow_and_update().clone();
+                    match (changed, why) {
+                        (Ok(()), Some(why)) => return Err(why.into()),
+                        (Ok(()), None) => continue,
+                        (Err(_), _) => return Err(Ending::Gone),
+                    }
+                }
+                () = self.tracked.draining.cancelled() => {
+                    let draining = AttendFromServer::Draining { return_within: RETURN_WITHIN };
+                    answers.send(Ok(attend_to_agent(&draining))).await.map_err(|_| Ending::Gone)?;
+                    return Ok(());
+                }
+                heard = tokio::time::timeout(patience, requests.next()) => heard,
+            };
+            let Ok(Some(Ok(request))) = heard else { return Err(Ending::Gone) };
+            let said = attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))?;
+            self.take(member, said).await?;
+        }
+    }
+
+    async fn take(&self, member: &Member, said: AttendFromAgent) -> Result<(), Ending> {
+        let (node, now) = (member.node(), self.clock.now());
+        let taken = match said {
+            AttendFromAgent::Heartbeat => {
+                self.cluster.observe(&node.identity.name, Observation::Heard, now).await
+            }
+            AttendFromAgent::Health(failing) => take_health(self.cluster.as_ref(), node, failing, now).await,
+        };
+        taken.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
+    }
+}
+
+type Answer<T> = Result<Response<ReceiverStream<Result<T, Status>>>, Status>;
+
+#[tonic::async_trait]
+impl JoinService for JoinRpc {
+    type EnrollStream = ReceiverStream<Result<v1::EnrollResponse, Status>>;
+    type JoinStream = ReceiverStream<Result<v1::JoinResponse, Status>>;
+    type AttendStream = ReceiverStream<Result<v1::AttendResponse, Status>>;
+
+    async fn enroll(&self, request: Request<Streaming<v1::EnrollRequest>>) -> Answer<v1::EnrollResponse> {
+        let joins = &self.0;
+        let span = server_span(rpc::ENROLL, request.metadata().as_ref());
+        let peer = peer(request.extensions()).map_err(|why| joins.refuse(rpc::ENROLL, &span, &why))?;
+        span.record(attribute::CONNECTION_ID, peer.connection_id);
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let mut line = Enrolling {
+            requests: request.into_inner(),
+            answers: answers.clone(),
+            channel: ChannelBinding::new(*peer.exporter.as_bytes()),
+            peer,
+            transcript: Transcript::new(),
+            trace_id: trace_id(&span),
+        };
+        let world = Arc::clone(joins);
+        joins.spawn(rpc::ENROLL, span, answers, async move {
+            let issued = enroll(&world.world(), &mut line).await?;
+            let span = Span::current();
+            span.record(attribute::NODE_NAME, issued.node.name.as_str());
+            span.record(attribute::JOIN_ID, issued.join.to_string());
+            Ok(())
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Answer<v1::JoinResponse> {
+        let joins = &self.0;
+        let span = server_span(rpc::JOIN, request.metadata().as_ref());
+        let (member, _) =
+            joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::JOIN, &span, &why))?;
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let mut line = Joining { requests: request.into_inner(), answers: answers.clone() };
+        let mut open = joins.lines.open(&member.node().identity.name);
+        let shared = Arc::clone(joins);
+        joins.spawn(rpc::JOIN, span, answers, async move {
+            let world = shared.world();
+            tokio::select! {
+                ended = open.ended.wait_for(Option::is_some) => match ended.ok().and_then(|why| why.clone()) {
+                    Some(why) => Err(why.into()),
+                    None => Err(Ending::Gone),
+                },
+                completed = complete(&world, &mut line, &member) => completed,
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn attend(&self, request: Request<Streaming<v1::AttendRequest>>) -> Answer<v1::AttendResponse> {
+        let joins = &self.0;
+        let span = server_span(rpc::ATTEND, request.metadata().as_ref());
+        let (member, caller) =
+            joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::ATTEND, &span, &why))?;
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let requests = request.into_inner();
+        let world = Arc::clone(joins);
+        let back = answers.clone();
+        joins.spawn(rpc::ATTEND, span, answers, async move {
+            let ended = world.attend_until_told(&member, requests, &back).await;
+            if let Err(Ending::Refused(why)) = &ended
+                && why.code() == Code::MachineBanned
+            {
+                // The refusal leaves first; then nothing of this line is left.
+                let _gone = back.send(Err(refusal_to_status(why))).await;
+                tokio::time::sleep(LAST_WORDS).await;
+                caller.peer.cut();
+            }
+            ended
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let joins = &self.0;
+        let span = server_span(rpc::RENEW, request.metadata().as_ref());
+        let began = Instant::now();
+        let renewal = async {
+            let (member, _) = joins.member(&request, &span).await?;
+            let der = &request.get_ref().certificate_request;
+            if der.len() > LARGEST_CERTIFICATE_REQUEST {
+                return Err(too_large().into());
+            }
+            performed(Effect::Renewal, renew(&joins.world(), &member, der)).await
+        };
+        let renewed = renewal.instrument(span.clone()).await;
+        joins.metrics.renewal(renewed.as_ref().map_or_else(Coded::outcome, |_| Outcome::Ok));
+        joins.answer(rpc::RENEW, &span, began, renewed.map(renewed_to_wire))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        let joins = &self.0;
+        let span = server_span(rpc::LEAVE, request.metadata().as_ref());
+        let began = Instant::now();
+        let leaving = async {
+            let (member, _) = joins.member(&request, &span).await?;
+            let (name, now) = (&member.node().identity.name, joins.clock.now());
+            let left = joins.cluster.release(name, Release::Left, now).await;
+            left.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
+            Ok(v1::LeaveResponse {})
+        };
+        let left = leaving.instrument(span.clone()).await;
+        joins.answer(rpc::LEAVE, &span, began, left)
+    }
+}
+
+fn status_of(ending: &Ending) -> Status {
+    match ending {
+        Ending::Refused(why) => refusal_to_status(why),
+        Ending::GaveUp(why) => Status::cancelled(why.cause()),
+        Ending::Gone => Status::cancelled("the line was lost"),
+    }
+}
+
+fn too_large() -> Diagnosis {
+    Diagnosis::new(Code::CertificateRequestInvalid, Phase::Authorization)
+        .with("problem", format!("it has more than {LARGEST_CERTIFICATE_REQUEST} bytes"))
+}

@@ -1,0 +1,6 @@
+//! What issues certificates. A signer takes
+//! [`crate::join::authorization::Authorized`] and nothing else.
+
+pub mod local;
+
+mod directory;
