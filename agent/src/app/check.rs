@@ -1,0 +1,31 @@
+//! `check`: the preflight list alone.
+
+use std::process::ExitCode;
+
+use berth_domain::diagnosis::Exit;
+
+use super::preflight::Preflight;
+use super::{Context, Failure, failure};
+use crate::cli::{Check, CheckForm};
+use crate::host::apply::Files;
+use crate::host::checks::{self, Outcome};
+use crate::host::survey::{self, Roots};
+use crate::output;
+
+/// Surveys the machine and says what is to be mended before a join.
+pub(super) async fn run(with: &Context<'_>, asked: &Check) -> Result<ExitCode, Failure> {
+    let facts = survey::complete(&Roots::machine(with.root)).await;
+    let files = Files::below(with.root).map_err(Failure::State)?;
+    let results = Preflight::new(with, files).results(&facts);
+    match asked.output {
+        CheckForm::Text => output::say(&checks::render(&results, output::style())),
+        CheckForm::Json => output::say_pretty(&checks::report(&results)),
+        CheckForm::Short => {
+            let style = checks::Style { short: true, ..output::style() };
+            output::say(&checks::render(&results, style))
+        }
+    }
+    .map_err(Failure::Output)?;
+    let failed = results.iter().any(|result| result.outcome == Outcome::Failed);
+    Ok(if failed { failure::code(Exit::Preflight) } else { ExitCode::SUCCESS })
+}

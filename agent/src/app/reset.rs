@@ -1,0 +1,72 @@
+//! `reset`: takes back what joins have changed here, then forgets who the
+//! machine was.
+
+use std::process::ExitCode;
+
+use berth_domain::phase::Phase;
+
+use super::lock::{Lock, state_directory};
+use super::remembered::Remembered;
+use super::{Context, Failure};
+use crate::cli::{Form, Reset};
+use crate::host::apply::Files;
+use crate::journal::FileJournal;
+use crate::output::{self, LeftView, ResetView};
+use crate::ports::{ApplyError, Discard, Journal as _, Undone, Vault as _};
+use crate::vault::FileVault;
+
+/// The machine's own key: it outlives nodes, so that the machine gets its name
+/// back, and a ban stays a ban.
+const MACHINE_KEY: &str = "/var/lib/berth/machine-key.pem";
+
+/// Undoes every join below the root. A second time finds nothing to do.
+pub(super) fn run(with: &Context<'_>, asked: &Reset) -> Result<ExitCode, Failure> {
+    let view = if !state_directory(with.root).exists() {
+        ResetView::of(&Undone::default(), None, asked.dry_run)
+    } else if asked.dry_run {
+        let files = Files::below(with.root).map_err(Failure::State)?;
+        let would = files.would_undo().map_err(failed)?;
+        ResetView::of(&would, node(with)?, true)
+    } else {
+        reset(with, asked)?
+    };
+    match asked.output {
+        Form::Text => output::say(&output::reset(&view)),
+        Form::Json => output::say_pretty(&view),
+    }
+    .map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> {
+    let lock = Lock::take(with.root)?;
+    let node = node(with)?;
+    let files = Files::below(with.root).map_err(Failure::State)?;
+    let undone = files.undo().map_err(failed)?;
+    let vault = FileVault::below(with.root).map_err(Failure::State)?;
+    vault
+        .discard(if asked.forget_machine { Discard::Everything } else { Discard::Node })
+        .map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
+    Remembered::forget(with.root).map_err(Failure::State)?;
+    // Last, so that a reset that was cut off is known as one.
+    FileJournal::below(with.root).and_then(|journal| journal.forget()).map_err(Failure::State)?;
+    lock.remove().map_err(Failure::State)?;
+    let mut view = ResetView::of(&undone, node, false);
+    if with.root.join(MACHINE_KEY.trim_start_matches('/')).exists() {
+        view.left
+            .push(LeftView { path: MACHINE_KEY.to_owned(), why: "who this machine is; --forget-machine" });
+    }
+    Ok(view)
+}
+
+/// The node that the cluster still knows.
+fn node(with: &Context<'_>) -> Result<Option<String>, Failure> {
+    let journal = FileJournal::below(with.root).map_err(Failure::State)?;
+    let loaded = journal.load();
+    let loaded = loaded.map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
+    Ok(loaded.entry.standing.member().map(|(node, _)| node.name.to_string()))
+}
+
+fn failed(error: ApplyError) -> Failure {
+    Failure::diagnosed(error.into_diagnosis(Phase::Initialization))
+}

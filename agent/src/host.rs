@@ -1,0 +1,14 @@
+//! Berth's hands on the machine: what is found there, what is checked, what is
+//! changed.
+
+pub mod apply;
+pub mod checks;
+pub mod survey;
+
+mod machine;
+#[cfg(any(test, feature = "doubles"))]
+mod memory;
+
+pub use machine::Machine;
+#[cfg(any(test, feature = "doubles"))]
+pub use memory::{MemoryHost, Node};

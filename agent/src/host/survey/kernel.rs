@@ -1,0 +1,123 @@
+//! What the running kernel allows: cgroups, swap, modules, settings, and the
+//! agent's own privileges.
+
+use std::collections::BTreeMap;
+
+use berth_domain::facts::{Cgroup, CgroupVersion, ModuleState, Privileges, Swap, bounds};
+
+use super::storage::Mounts;
+use super::{Roots, read};
+
+/// The kernel modules that pod networking and images need.
+pub(super) const MODULES: [&str; 2] = ["overlay", "br_netfilter"];
+
+/// The kernel settings that a node depends on. The last four are those that a
+/// kubelet with `protectKernelDefaults` wants to find set.
+const SYSCTLS: [&str; 9] = [
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.bridge.bridge-nf-call-iptables",
+    "net.bridge.bridge-nf-call-ip6tables",
+    "net.ipv4.conf.all.rp_filter",
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+];
+
+/// The hierarchy, as the kubelet judges it: by the file system at `/sys/fs/cgroup`.
+pub(super) fn cgroup(roots: &Roots, mounts: &Mounts) -> Cgroup {
+    let version = match mounts.type_of("/sys/fs/cgroup") {
+        Some("cgroup2") => Some(CgroupVersion::V2),
+        Some(_) if mounts.type_of("/sys/fs/cgroup/unified") == Some("cgroup2") => Some(CgroupVersion::Hybrid),
+        Some(_) => Some(CgroupVersion::V1),
+        None => None,
+    };
+    let mut controllers: Vec<String> = match version {
+        Some(CgroupVersion::V2) => {
+            let list = read::start(&roots.sys.join("fs/cgroup/cgroup.controllers"), 4096).unwrap_or_default();
+            list.split_whitespace().map(bounds::text).collect()
+        }
+        Some(CgroupVersion::V1 | CgroupVersion::Hybrid) => {
+            let table = read::start(&roots.proc.join("cgroups"), 64 << 10).unwrap_or_default();
+            table.lines().filter_map(enabled_controller).collect()
+        }
+        None => Vec::new(),
+    };
+    controllers.sort_unstable();
+    Cgroup { version, controllers }
+}
+
+/// A line of `/proc/cgroups`: name, hierarchy, number of cgroups, enabled.
+fn enabled_controller(line: &str) -> Option<String> {
+    let mut fields = line.split_whitespace();
+    let name = fields.next().filter(|name| !name.starts_with('#'))?;
+    (fields.nth(2) == Some("1")).then(|| bounds::text(name))
+}
+
+pub(super) fn swaps(roots: &Roots) -> Vec<Swap> {
+    let table = read::start(&roots.proc.join("swaps"), 64 << 10).unwrap_or_default();
+    let area = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = bounds::text(&fields.next()?.replace("\\040", " "));
+        Some(Swap { name, size_bytes: fields.nth(1).and_then(read::kibibytes)? })
+    };
+    table.lines().skip(1).filter_map(area).collect()
+}
+
+/// The state of each module; nothing where the kernel's own tables cannot be
+/// read, since then nothing says that a module is absent.
+pub(super) fn modules(roots: &Roots, release: Option<&str>) -> BTreeMap<String, ModuleState> {
+    let loaded = read::whole(&roots.proc.join("modules"));
+    let file_systems = read::whole(&roots.proc.join("filesystems"));
+    if loaded.is_none() && file_systems.is_none() {
+        return BTreeMap::new();
+    }
+    let loaded = loaded.unwrap_or_default();
+    let directory = release
+        .filter(|release| !release.contains('/'))
+        .map(|release| roots.live.join("lib/modules").join(release));
+    let list = |name: &str| {
+        directory.as_ref().and_then(|directory| read::whole(&directory.join(name))).unwrap_or_default()
+    };
+    let (builtin, files) = (list("modules.builtin"), list("modules.dep"));
+    let state = |module: &str| {
+        // A module's file may write `-` where its name has `_`.
+        let is_listed = |list: &str| {
+            let name = format!("/{module}.ko");
+            list.lines()
+                .any(|line| line.split(':').next().is_some_and(|path| path.replace('-', "_").contains(&name)))
+        };
+        let serves = match module {
+            "overlay" => file_systems
+                .as_deref()
+                .is_some_and(|list| list.lines().any(|line| line.ends_with("\toverlay"))),
+            "br_netfilter" => roots.proc.join("sys/net/bridge").is_dir(),
+            _ => false,
+        };
+        if loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
+            ModuleState::Loaded
+        } else if serves || roots.sys.join("module").join(module).is_dir() || is_listed(&builtin) {
+            ModuleState::Builtin
+        } else if is_listed(&files) {
+            ModuleState::Available
+        } else {
+            ModuleState::Absent
+        }
+    };
+    MODULES.iter().map(|module| ((*module).to_owned(), state(module))).collect()
+}
+
+pub(super) fn sysctls(roots: &Roots) -> BTreeMap<String, String> {
+    let value = |name: &str| read::text(&roots.proc.join("sys").join(name.replace('.', "/")));
+    SYSCTLS.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
+/// The agent's effective user and capabilities (`proc_pid_status(5)`).
+pub(super) fn privileges(roots: &Roots) -> Privileges {
+    let status = read::start(&roots.proc.join("self/status"), 64 << 10).unwrap_or_default();
+    Privileges {
+        uid: read::field(&status, "Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok()),
+        capabilities: read::field(&status, "CapEff:").and_then(|bits| u64::from_str_radix(bits, 16).ok()),
+    }
+}

@@ -1,0 +1,138 @@
+//! What is installed that has to do with being a node: runtimes, kubelet, tools.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use berth_domain::facts::{Arch, Kubelet, Runtime, RuntimeState, bounds};
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::{Roots, read};
+
+/// Where container runtimes listen, by the runtime that usually does.
+pub(in crate::host) const SOCKETS: [(&str, &str); 4] = [
+    ("containerd", "/run/containerd/containerd.sock"),
+    ("cri-o", "/run/crio/crio.sock"),
+    ("cri-dockerd", "/run/cri-dockerd.sock"),
+    ("k3s containerd", "/run/k3s/containerd/containerd.sock"),
+];
+
+/// Where a kubelet may be.
+pub(in crate::host) const KUBELETS: [&str; 4] =
+    ["/usr/bin/kubelet", "/usr/local/bin/kubelet", "/opt/bin/kubelet", "/usr/sbin/kubelet"];
+
+const TOOLS: [&str; 8] = ["mount", "umount", "modprobe", "nsenter", "iptables", "nft", "conntrack", "ip"];
+
+const TOOL_DIRECTORIES: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+
+/// How long the kubelet may take to say its version.
+const KUBELET_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Runtimes whose socket exists; none has been asked yet.
+pub(super) fn runtimes(roots: &Roots) -> Vec<Runtime> {
+    let is_socket = |path: &str| {
+        let metadata = fs::metadata(read::below(&roots.live, path));
+        metadata.is_ok_and(|metadata| metadata.file_type().is_socket())
+    };
+    let found = SOCKETS.iter().filter(|(_, socket)| is_socket(socket));
+    found
+        .map(|(name, socket)| Runtime {
+            name: (*name).to_owned(),
+            socket: (*socket).to_owned(),
+            version: None,
+            state: RuntimeState::SocketFound,
+        })
+        .collect()
+}
+
+/// The first kubelet that can be found, with the architecture its header tells.
+pub(super) fn kubelet(roots: &Roots) -> Option<Kubelet> {
+    let path = KUBELETS.iter().find(|path| is_program(&read::below(&roots.live, path)))?;
+    let header = read::bytes(&read::below(&roots.live, path), 20).unwrap_or_default();
+    Some(Kubelet { path: (*path).to_owned(), arch: Arch::from_elf_header(&header), version: None })
+}
+
+pub(super) fn tools(roots: &Roots) -> BTreeMap<String, Option<String>> {
+    let find = |tool: &str| {
+        let path = TOOL_DIRECTORIES.iter().map(|directory| format!("/{directory}/{tool}"));
+        path.into_iter().find(|path| is_program(&read::below(&roots.live, path)))
+    };
+    TOOLS.iter().map(|tool| ((*tool).to_owned(), find(tool))).collect()
+}
+
+/// What `kubelet --version` says, if the kubelet is built for this machine:
+/// the header tells more about the others than the failure to run them would.
+pub(super) async fn kubelet_version(
+    roots: &Roots,
+    kubelet: Option<&Kubelet>,
+    arch: Option<Arch>,
+) -> Option<String> {
+    let kubelet = kubelet.filter(|kubelet| arch.is_some() && kubelet.arch == arch)?;
+    printed_version(&read::below(&roots.live, &kubelet.path), KUBELET_DEADLINE).await
+}
+
+/// Runs `program --version` and takes the last word of the first line it
+/// prints. It is killed at the deadline.
+async fn printed_version(program: &Path, deadline: Duration) -> Option<String> {
+    let mut child = Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()?;
+    let mut output = Vec::new();
+    let stdout = child.stdout.take()?.take(4096);
+    let read = async {
+        let mut stdout = stdout;
+        stdout.read_to_end(&mut output).await
+    };
+    let ended = tokio::time::timeout(deadline, read).await;
+    // Killed or ended, the child is waited for, so that no zombie is left.
+    let _ = child.kill().await;
+    ended.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output).into_owned();
+    text.lines().next()?.split_whitespace().last().map(bounds::text)
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn script(directory: &Path, text: &str) -> std::path::PathBuf {
+        let path = directory.join("kubelet");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("an executable");
+        path
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_tells_its_version() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = script(directory.path(), "echo Kubernetes v1.36.1");
+        assert_eq!(printed_version(&path, Duration::from_secs(10)).await.as_deref(), Some("v1.36.1"));
+        let path = script(directory.path(), "exit 1");
+        assert_eq!(printed_version(&path, Duration::from_secs(10)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_hangs_is_given_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = script(directory.path(), "exec sleep 60");
+        let start = Instant::now();
+        assert_eq!(printed_version(&path, Duration::from_millis(50)).await, None);
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,85 @@
+//! Small, bounded reads of files that may be absent, odd or endless.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use berth_domain::facts::bounds;
+
+/// The most bytes of a table such as `/proc/net/tcp` or `modules.dep`.
+const LONGEST_FILE: u64 = 4 << 20;
+
+/// The most entries that are read from one directory.
+const MOST_ENTRIES: usize = 4096;
+
+/// A whole file as text; bytes that are no UTF-8 are replaced.
+pub(super) fn whole(path: &Path) -> Option<String> {
+    start(path, LONGEST_FILE)
+}
+
+/// The first `most` bytes of a file as text.
+pub(super) fn start(path: &Path, most: u64) -> Option<String> {
+    let bytes = bytes(path, most)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The first `most` bytes of a file. Anything but a regular file is absent: to
+/// open a pipe would wait for its other end.
+pub(super) fn bytes(path: &Path, most: u64) -> Option<Vec<u8>> {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A file that holds one fact; `None` when it is empty.
+pub(super) fn text(path: &Path) -> Option<String> {
+    let text = bounds::text(&start(path, 4096)?);
+    (!text.is_empty()).then_some(text)
+}
+
+/// A file that holds one number.
+pub(super) fn number<T: FromStr>(path: &Path) -> Option<T> {
+    text(path)?.parse().ok()
+}
+
+/// The names in a directory, sorted; nothing when there is no such directory.
+pub(super) fn names(path: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .take(MOST_ENTRIES)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// The last part of what a symbolic link points to: how sysfs names a driver.
+pub(super) fn target_name(link: &Path) -> Option<String> {
+    let name = bounds::text(fs::read_link(link).ok()?.file_name()?.to_str()?);
+    (!name.is_empty()).then_some(name)
+}
+
+/// What stands behind `key` at the start of a line: `field(text, "MemTotal:")`.
+pub(super) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.trim_start().strip_prefix(key)).map(str::trim)
+}
+
+/// An amount as `/proc/meminfo` writes it, `16393244 kB`, in bytes.
+pub(super) fn kibibytes(amount: &str) -> Option<u64> {
+    amount.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The number behind a prefix in a file's name: `node3` is 3.
+pub(super) fn numbered(name: &str, prefix: &str) -> Option<u32> {
+    name.strip_prefix(prefix)?.parse().ok()
+}
+
+/// An absolute path as seen below a root.
+pub(super) fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}

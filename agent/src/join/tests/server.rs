@@ -1,0 +1,350 @@
+//! A server in memory: it proves and checks by the same code as the real one,
+//! and can be told to do wrong.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use berth_domain::conversation::{
+    AttendFromAgent, AttendFromServer, CertificateRequest, Challenge, EnrollFromAgent, EnrollFromServer,
+    Hello, Issued, JoinFromAgent, JoinFromServer, Mechanism, Renewed, ServerProof,
+};
+use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
+use berth_domain::join::JoinId;
+use berth_domain::phase::Phase;
+use berth_domain::profile::Profile;
+use berth_domain::proof::{ChannelBinding, Promise, Transcript, Verifier};
+use berth_domain::timestamp::Timestamp;
+use berth_domain::token::JoinToken;
+
+use super::authority::Authority;
+use crate::ports::doubles::ManualClock;
+use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
+use crate::ports::{Clock as _, Credential, NodeKey};
+
+/// What the server is told to do; by default, what is right.
+#[derive(Default)]
+pub(crate) struct Script {
+    /// Connections that fail before one is made.
+    pub(crate) unreachable: u32,
+    /// Places in the queue before the challenge.
+    pub(crate) queued: u32,
+    /// Words of waiting before the certificate; `u32::MAX` for ever.
+    pub(crate) waiting: u32,
+    /// It does not know the token.
+    pub(crate) ignorant: bool,
+    /// It says this in place of its answer to Hello.
+    pub(crate) instead: Option<EnrollFromServer>,
+    /// It refuses what comes after Hello.
+    pub(crate) refuses: Option<Diagnosis>,
+    /// How the certificate is wrong.
+    pub(crate) wrong: Option<Wrong>,
+    /// How far its clock is ahead of the agent's first one.
+    pub(crate) ahead: Duration,
+    /// What it heard, by the names of messages.
+    pub(crate) heard: Vec<String>,
+    /// What attending agents are told, and lines that are refused first.
+    pub(crate) tells: VecDeque<Result<AttendFromServer, Diagnosis>>,
+}
+
+/// How a certificate can be wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wrong {
+    Key,
+    Name,
+    Authority,
+    Time,
+}
+
+pub(crate) struct Double {
+    pub(crate) ca: Arc<Authority>,
+    pub(crate) token: JoinToken,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) began: Timestamp,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Double {
+    pub(crate) fn new(ca: Arc<Authority>, token: JoinToken, clock: Arc<ManualClock>) -> Self {
+        let began = clock.now();
+        Self { ca, token, clock, began, script: Arc::default() }
+    }
+
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no test panics here")
+    }
+
+    /// By its own clock, which is right.
+    fn now(&self) -> Timestamp {
+        self.began.after(self.script().ahead)
+    }
+
+    fn clone(&self) -> Self {
+        Self {
+            ca: Arc::clone(&self.ca),
+            token: self.token.clone(),
+            clock: Arc::clone(&self.clock),
+            began: self.began,
+            script: Arc::clone(&self.script),
+        }
+    }
+
+    fn heard(&self, name: &str) {
+        self.script().heard.push(name.to_owned());
+    }
+
+    fn sign(&self, request: &[u8]) -> Vec<u8> {
+        let (now, life) = (self.now(), Duration::from_secs(3600));
+        let wrong = self.script().wrong;
+        match wrong {
+            None => self.ca.sign(request, "n1", now, life),
+            Some(Wrong::Key) => {
+                let other = NodeKey::generate().expect("a key");
+                self.ca.sign_key(&other.public_key_spki(), "n1", now, life)
+            }
+            Some(Wrong::Name) => self.ca.sign(request, "n2", now, life),
+            Some(Wrong::Authority) => Authority::new("cluster").sign(request, "n1", now, life),
+            Some(Wrong::Time) => self.ca.sign(request, "n1", now.before(life), Duration::from_secs(60)),
+        }
+    }
+}
+
+pub(crate) fn node() -> NodeIdentity {
+    NodeIdentity { name: "n1".parse().expect("a name"), pool: Default::default() }
+}
+
+fn profile(ca_bundle: &str) -> Profile {
+    Profile {
+        cluster_id: "c-1".to_owned(),
+        cluster_name: "berth".to_owned(),
+        node: node(),
+        api_endpoints: Vec::new(),
+        ca_bundle: ca_bundle.to_owned(),
+        kubelet: Default::default(),
+        labels: Default::default(),
+        taints: Vec::new(),
+    }
+}
+
+#[async_trait]
+impl Server for Double {
+    async fn call(&self, _pins: &[SpkiHash]) -> Result<Box<dyn Stranger>, Diagnosis> {
+        let mut script = self.script();
+        if script.unreachable > 0 {
+            script.unreachable -= 1;
+            return Err(Diagnosis::new(Code::ConnectionFailed, Phase::Initialization));
+        }
+        script.heard.push("call".to_owned());
+        drop(script);
+        Ok(Box::new(Unproved(self.clone())))
+    }
+
+    async fn enter(&self, _credential: &Credential) -> Result<Box<dyn Member>, Diagnosis> {
+        self.heard("enter");
+        Ok(Box::new(Mutual(self.clone())))
+    }
+}
+
+struct Unproved(Double);
+
+#[async_trait]
+impl Stranger for Unproved {
+    async fn enroll(&self) -> Result<Box<dyn Enrollment>, LineError> {
+        Ok(Box::new(Enrolling {
+            server: self.0.clone(),
+            channel: ChannelBinding::new([5; 32]),
+            transcript: Transcript::new(),
+            hello: None,
+            answers: VecDeque::new(),
+        }))
+    }
+}
+
+struct Enrolling {
+    server: Double,
+    channel: ChannelBinding,
+    transcript: Transcript,
+    hello: Option<Hello>,
+    answers: VecDeque<Result<EnrollFromServer, Diagnosis>>,
+}
+
+impl Enrolling {
+    fn greet(&mut self, hello: Hello) {
+        let now = self.server.now();
+        let mut script = self.server.script();
+        for position in (0..script.queued).rev() {
+            let next_word = Duration::from_secs(2);
+            self.answers.push_back(Ok(EnrollFromServer::Queued { position, next_word }));
+        }
+        let challenge = EnrollFromServer::Challenge(Challenge {
+            mechanism: Mechanism::Njp1Ed25519,
+            nonce: [7; 32],
+            server_time: now,
+            server_version: "0".to_owned(),
+        });
+        self.answers.push_back(match script.refuses.take() {
+            Some(why) => Err(why),
+            None => Ok(script.instead.take().unwrap_or(challenge)),
+        });
+        drop(script);
+        self.hello = Some(hello);
+    }
+
+    fn prove(&mut self, before: &Digest, proof: &[u8]) {
+        let server = &self.server;
+        let verifier = Verifier::of(&server.token);
+        assert_eq!(verifier.check_client(&self.channel, before, proof), Ok(()), "the agent knows its token");
+        let promise = Promise { ca_bundle: server.ca.pem.as_bytes(), cluster_id: "c-1" };
+        let mut proof = verifier.prove_server(&self.channel, &self.transcript.hash(), &promise);
+        if server.script().ignorant {
+            proof = [0; 32];
+        }
+        let (ca_bundle, cluster_id) = (server.ca.pem.clone(), "c-1".to_owned());
+        self.answers.push_back(Ok(EnrollFromServer::ServerProof(ServerProof {
+            proof,
+            ca_bundle,
+            cluster_id,
+        })));
+    }
+
+    fn issue(&mut self, request: &CertificateRequest) {
+        let hello = self.hello.clone().expect("Hello came first");
+        assert_eq!(Digest::of(&request.der), hello.certificate_request, "the announced request");
+        let waits = self.server.script().waiting;
+        let why = Diagnosis::new(Code::ApprovalPending, Phase::Authorization).with("join", "j-1");
+        for _ in 0..waits.min(3) {
+            self.answers.push_back(Ok(EnrollFromServer::Waiting(why.clone())));
+        }
+        if waits < u32::MAX {
+            let chain = vec![self.server.sign(&request.der)];
+            let join = JoinId::of(&hello.token, hello.key);
+            self.answers.push_back(Ok(EnrollFromServer::Issued(Issued { chain, node: node(), join })));
+        }
+    }
+}
+
+#[async_trait]
+impl Enrollment for Enrolling {
+    async fn say(&mut self, said: EnrollFromAgent) -> Result<(), LineError> {
+        self.server.heard(said.name());
+        let before = self.transcript.hash();
+        self.transcript.add(format!("{said:?}").as_bytes());
+        match said {
+            EnrollFromAgent::Hello(hello) => self.greet(hello),
+            EnrollFromAgent::ClientProof(proof) => self.prove(&before, &proof),
+            EnrollFromAgent::CertificateRequest(request) => self.issue(&request),
+            EnrollFromAgent::GivingUp(why) => self.server.heard(why.code().as_str()),
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, patience: Duration) -> Result<EnrollFromServer, LineError> {
+        let Some(answer) = self.answers.pop_front() else {
+            tokio::time::sleep(patience).await;
+            return Err(LineError::Silent(patience));
+        };
+        let answer = answer.map_err(|why| LineError::Refused(Box::new(why)))?;
+        if !matches!(answer, EnrollFromServer::Queued { .. } | EnrollFromServer::Waiting(_)) {
+            self.transcript.add(format!("{answer:?}").as_bytes());
+        }
+        Ok(answer)
+    }
+
+    fn transcript(&self) -> Digest {
+        self.transcript.hash()
+    }
+
+    fn channel(&self) -> &ChannelBinding {
+        &self.channel
+    }
+}
+
+struct Mutual(Double);
+
+#[async_trait]
+impl Member for Mutual {
+    async fn join(&self) -> Result<Box<dyn Joining>, LineError> {
+        Ok(Box::new(Registering { server: self.0.clone(), registered: false, answers: VecDeque::new() }))
+    }
+
+    async fn attend(&self) -> Result<Box<dyn Attending>, LineError> {
+        self.0.heard("attend");
+        Ok(Box::new(Standing(self.0.clone())))
+    }
+
+    async fn renew(&self, request: &[u8]) -> Result<Renewed, LineError> {
+        self.0.heard("renew");
+        Ok(Renewed { chain: vec![self.0.sign(request)], ca_bundle: self.0.ca.pem.clone() })
+    }
+
+    async fn leave(&self) -> Result<(), LineError> {
+        Ok(())
+    }
+}
+
+struct Registering {
+    server: Double,
+    registered: bool,
+    answers: VecDeque<JoinFromServer>,
+}
+
+#[async_trait]
+impl Joining for Registering {
+    async fn say(&mut self, said: JoinFromAgent) -> Result<(), LineError> {
+        self.server.heard(said.name());
+        let answer = match said {
+            JoinFromAgent::ProfileRequest { .. } => {
+                Some(JoinFromServer::Profile(Box::new(profile(&self.server.ca.pem))))
+            }
+            JoinFromAgent::Configured { .. } => Some(JoinFromServer::ConfigurationRecorded),
+            JoinFromAgent::Registration(_) => {
+                self.registered = true;
+                Some(JoinFromServer::Registered)
+            }
+            JoinFromAgent::Health(failing) => match failing.into_iter().next() {
+                Some(why) if self.registered => Some(JoinFromServer::Waiting(why)),
+                None if self.registered => Some(JoinFromServer::Ready { since: self.server.now() }),
+                Some(_) | None => None,
+            },
+            JoinFromAgent::GivingUp(why) => {
+                self.server.heard(why.code().as_str());
+                None
+            }
+        };
+        self.answers.extend(answer);
+        Ok(())
+    }
+
+    async fn hear(&mut self, patience: Duration) -> Result<JoinFromServer, LineError> {
+        match self.answers.pop_front() {
+            Some(answer) => Ok(answer),
+            None => {
+                tokio::time::sleep(patience).await;
+                Err(LineError::Silent(patience))
+            }
+        }
+    }
+}
+
+struct Standing(Double);
+
+#[async_trait]
+impl Attending for Standing {
+    async fn say(&mut self, said: AttendFromAgent) -> Result<(), LineError> {
+        self.0.heard(match said {
+            AttendFromAgent::Heartbeat => "Heartbeat",
+            AttendFromAgent::Health(_) => "Health",
+        });
+        Ok(())
+    }
+
+    async fn hear(&mut self) -> Result<AttendFromServer, LineError> {
+        let told = self.0.script().tells.pop_front();
+        match told {
+            Some(told) => told.map_err(|why| LineError::Refused(Box::new(why))),
+            None => std::future::pending().await,
+        }
+    }
+}

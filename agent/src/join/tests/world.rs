@@ -1,0 +1,215 @@
+//! A machine and a server in memory, and joins between them.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::facts::HostFacts;
+use berth_domain::phase::Phase;
+use berth_domain::timestamp::Timestamp;
+use berth_domain::token::{JoinToken, MINT_ENTROPY};
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::authority::Authority;
+use super::server::Double;
+use crate::join::{Checks, JoinWorld, Observer, Patience, Progress, Ready, TokenSource, Wishes, join};
+use crate::plan::{Plan, Seen};
+use crate::ports::doubles::{ManualClock, MemoryJournal, MemoryVault};
+use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Undone};
+
+/// A machine in memory. Its clock is right unless it is set.
+pub(crate) struct World {
+    pub(crate) server: Double,
+    pub(crate) vault: MemoryVault,
+    pub(crate) journal: MemoryJournal,
+    pub(crate) host: Machine,
+    pub(crate) checks: Health,
+    pub(crate) token: Pocket,
+    pub(crate) wishes: Wishes,
+    pub(crate) patience: Patience,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) watched: Watched,
+}
+
+/// Where the token lies.
+#[derive(Default)]
+pub(crate) struct Pocket(pub(crate) Mutex<Option<JoinToken>>);
+
+impl Pocket {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().expect("unpoisoned").is_none()
+    }
+}
+
+impl TokenSource for Pocket {
+    fn token(&self) -> Result<JoinToken, Diagnosis> {
+        let missing = || Diagnosis::new(Code::TokenMissing, Phase::Authentication);
+        self.0.lock().expect("unpoisoned").clone().ok_or_else(missing)
+    }
+
+    fn forget(&self) -> Result<(), Diagnosis> {
+        *self.0.lock().expect("unpoisoned") = None;
+        Ok(())
+    }
+}
+
+/// A host that remembers what was applied, and a disk that is full for a while.
+#[derive(Default)]
+pub(crate) struct Machine {
+    pub(crate) applied: Mutex<Vec<Plan>>,
+    pub(crate) full_for: AtomicU32,
+}
+
+impl Machine {
+    /// Whether a plan with this path was applied.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let applied = self.applied.lock().expect("unpoisoned");
+        applied.iter().flat_map(|plan| &plan.steps).any(|step| step.path().to_str() == Some(path))
+    }
+}
+
+#[async_trait]
+impl Host for Machine {
+    async fn survey(&self) -> HostFacts {
+        let mut facts = HostFacts::default();
+        facts.identity.hostname = Some("n1".to_owned());
+        facts
+    }
+
+    fn see(&self, _plan: &Plan) -> Seen {
+        Seen::default()
+    }
+
+    fn apply(&self, plan: &Plan, _now: Timestamp) -> Result<Applied, ApplyError> {
+        let kubelet = plan.steps.iter().any(|step| step.path().starts_with("/var/lib/kubelet/config.yaml"));
+        if kubelet && counted_down(&self.full_for) {
+            return Err(ApplyError::NotWritten {
+                path: "/var/lib/kubelet/config.yaml".into(),
+                cause: std::io::ErrorKind::StorageFull.into(),
+                rolled_back: RolledBack::Nothing,
+            });
+        }
+        self.applied.lock().expect("unpoisoned").push(plan.clone());
+        Ok(Applied::default())
+    }
+
+    fn undo(&self, _now: Timestamp) -> Result<Undone, ApplyError> {
+        Ok(Undone::default())
+    }
+}
+
+/// Checks that do not hold for a while.
+#[derive(Default)]
+pub(crate) struct Health {
+    pub(crate) unfit_for: AtomicU32,
+    pub(crate) unhealthy_for: AtomicU32,
+}
+
+impl Checks for Health {
+    fn preflight(&self, _facts: &HostFacts) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.unfit_for);
+        bad.then(|| Diagnosis::new(Code::SwapOn, Phase::Initialization)).into_iter().collect()
+    }
+
+    fn health(&self, _facts: &HostFacts) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.unhealthy_for);
+        bad.then(|| Diagnosis::new(Code::DiskSpaceTooLow, Phase::Registration)).into_iter().collect()
+    }
+}
+
+fn counted_down(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+/// What an observer saw, and where it ends the process.
+#[derive(Default)]
+pub(crate) struct Watched {
+    pub(crate) progress: Mutex<Vec<Progress>>,
+    pub(crate) points: Mutex<Vec<&'static str>>,
+    pub(crate) crash_at: Mutex<Option<&'static str>>,
+}
+
+impl Watched {
+    /// The codes that were waited for.
+    pub(crate) fn waits(&self) -> Vec<Code> {
+        let progress = self.progress.lock().expect("unpoisoned");
+        let mut codes: Vec<Code> =
+            progress.iter().filter_map(|stands| stands.waiting_for.as_ref().map(Diagnosis::code)).collect();
+        codes.dedup();
+        codes
+    }
+}
+
+impl Observer for Watched {
+    fn progress(&self, progress: &Progress) {
+        self.progress.lock().expect("unpoisoned").push(progress.clone());
+    }
+
+    fn passing(&self, point: &'static str) {
+        self.points.lock().expect("unpoisoned").push(point);
+        let crash = *self.crash_at.lock().expect("unpoisoned") == Some(point);
+        if crash {
+            std::panic::resume_unwind(Box::new(point));
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_790_000_000_000)));
+        let ca = Arc::new(Authority::new("cluster"));
+        let token = JoinToken::mint(&Zeroizing::new([9; MINT_ENTROPY]), ca.pin);
+        Self {
+            server: Double::new(ca, token.clone(), clock),
+            vault: MemoryVault::default(),
+            journal: MemoryJournal::default(),
+            host: Machine::default(),
+            checks: Health::default(),
+            token: Pocket(Mutex::new(Some(token))),
+            wishes: Wishes { agent_version: "0.1.0".to_owned(), ..Wishes::default() },
+            patience: Patience { deadline: Some(Instant::now() + Duration::from_secs(600)), no_wait: false },
+            stop: watch::channel(false).0,
+            watched: Watched::default(),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &ManualClock {
+        &self.server.clock
+    }
+
+    /// One run of the agent.
+    pub(crate) async fn join(&self) -> Result<Ready, Diagnosis> {
+        let world = JoinWorld {
+            server: &self.server,
+            host: &self.host,
+            checks: &self.checks,
+            vault: &self.vault,
+            journal: &self.journal,
+            clock: self.clock() as &dyn Clock,
+            token: &self.token,
+            wishes: &self.wishes,
+            patience: self.patience,
+            stop: self.stop.subscribe(),
+        };
+        join(&world, &self.watched).await
+    }
+
+    /// One run that is killed at a point.
+    pub(crate) async fn crash(&self, point: &'static str) {
+        *self.watched.crash_at.lock().expect("unpoisoned") = Some(point);
+        let ended = AssertUnwindSafe(self.join()).catch_unwind().await;
+        assert!(ended.is_err(), "{point} was not passed");
+        *self.watched.crash_at.lock().expect("unpoisoned") = None;
+    }
+
+    /// What the server heard so far, with commas between.
+    pub(crate) fn heard(&self) -> String {
+        self.server.script().heard.join(",")
+    }
+}

@@ -1,0 +1,140 @@
+//! What a join changes on the host, as data: made purely from facts and
+//! profile, shown as a diff, applied by the `Host` port.
+
+mod certificate;
+mod diff;
+mod host;
+mod kubelet;
+mod node;
+mod seen;
+
+pub use certificate::certificate;
+pub use diff::{Action, Change, Style, changes, diff};
+pub use host::host;
+pub use kubelet::FLAGS;
+pub use node::{ProfileProblem, node};
+pub use seen::{Body, Found, Seen};
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// An ordered list of what shall stand where. Paths are absolute, below the
+/// root that the plan is applied to, without `..`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What shall be, parents before children.
+    pub steps: Vec<Step>,
+}
+
+/// One thing that shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A directory. One that is there keeps a mode that allows no more than this.
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A file.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// All of it.
+        content: Content,
+        /// Whether it holds a private key, which is never shown.
+        secret: bool,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where.
+        path: PathBuf,
+        /// What it points to, as written.
+        target: PathBuf,
+    },
+    /// Of the files and links in a directory that Berth itself has made and
+    /// whose names begin in a certain way, only some stay.
+    Retire {
+        /// The directory.
+        directory: PathBuf,
+        /// How the names begin.
+        prefix: String,
+        /// Names that stay.
+        keep: Vec<String>,
+    },
+}
+
+impl Step {
+    /// The path that it is about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory { path, .. } | Self::File { path, .. } | Self::Symlink { path, .. } => path,
+            Self::Retire { directory, .. } => directory,
+        }
+    }
+}
+
+impl Plan {
+    /// This plan, then another.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.steps.extend(next.steps);
+        self
+    }
+}
+
+/// The bytes of a file, which may be secret: shown by size only, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(Zeroizing<Vec<u8>>);
+
+impl Content {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text.into_bytes()))
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for Content {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// The first line of every file whose format has comments.
+fn provenance(cluster: Option<&str>) -> String {
+    match cluster {
+        Some(cluster) => {
+            format!("# Written by berth-agent for cluster {cluster}; berth-agent reset removes it.\n")
+        }
+        None => "# Written by berth-agent; berth-agent reset removes it.\n".to_owned(),
+    }
+}
+
+fn directory(path: &str, mode: u32) -> Step {
+    Step::Directory { path: path.into(), mode }
+}
+
+fn file(path: &str, text: String) -> Step {
+    Step::File { path: path.into(), mode: 0o644, content: text.into(), secret: false }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! The ports' doubles, for tests of those who see ports only.
+
+pub use crate::clock::ManualClock;
+pub use crate::journal::MemoryJournal;
+pub use crate::vault::MemoryVault;
