@@ -1,0 +1,282 @@
+//! Machines that join as berth-agent does, without its files and its patience:
+//! each with its own keys and its own source address, over two connections.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use berth_agent::host::survey::{Roots, survey};
+use berth_domain::conversation::{
+    AttendFromAgent, CertificateRequest, EnrollFromAgent, EnrollFromServer, Hello, Issued, JoinFromAgent,
+    JoinFromServer, Mechanism, PROTOCOL_VERSION,
+};
+use berth_domain::facts::HostFacts;
+use berth_domain::identity::{Digest, SpkiHash, sha256};
+use berth_domain::proof::{ChannelBinding, EXPORTER_LABEL, TokenKeys, Transcript, machine_message};
+use berth_domain::token::JoinToken;
+use berth_proto::join::v1;
+use berth_proto::join::v1::join_service_client::JoinServiceClient;
+use berth_proto::{
+    attend_to_server, decode_enroll_response, encode_enroll_request, join_from_server, join_to_server,
+};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpSocket;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+type Tls = TlsStream<tokio::net::TcpStream>;
+
+/// What all machines of a run have in common.
+pub(crate) struct Fleet {
+    server: SocketAddr,
+    provider: Arc<CryptoProvider>,
+    anonymous: TlsConnector,
+    facts: HostFacts,
+}
+
+/// A machine whose node is Ready, with its authenticated line.
+pub(crate) struct Node {
+    service: JoinServiceClient<Channel>,
+    attendance: Option<(mpsc::Sender<v1::AttendRequest>, Streaming<v1::AttendResponse>)>,
+}
+
+impl Fleet {
+    pub(crate) fn new(server: SocketAddr) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = any_server(&provider).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let facts = survey(&Roots::machine("/".as_ref()));
+        Self { server, provider, anonymous: TlsConnector::from(Arc::new(config)), facts }
+    }
+
+    /// Joins as machine `number`, from its own address, until its node is Ready.
+    pub(crate) async fn join(&self, token: &JoinToken, number: usize) -> Result<Node> {
+        let (issued, key) = self.enroll(token, number).await.context("connection 1")?;
+        let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let mut config =
+            any_server(&self.provider).with_client_auth_cert(chain, key.into()).context("its certificate")?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let line = self.connect(&TlsConnector::from(Arc::new(config)), number).await?;
+        let mut node = Node { service: service(line).await?, attendance: None };
+        node.register(&self.facts).await.context("connection 2")?;
+        Ok(node)
+    }
+
+    async fn connect(&self, tls: &TlsConnector, number: usize) -> Result<Tls> {
+        let socket = TcpSocket::new_v4().context("making a socket")?;
+        socket.bind(SocketAddr::new(source(number), 0)).context("binding a source address")?;
+        let stream = socket.connect(self.server).await.context("connecting")?;
+        stream.set_nodelay(true).context("setting TCP_NODELAY")?;
+        let name = ServerName::try_from("localhost").context("the server's name")?;
+        tls.connect(name, stream).await.context("the TLS handshake")
+    }
+
+    async fn enroll(&self, token: &JoinToken, number: usize) -> Result<(Issued, KeyPair)> {
+        let line = self.connect(&self.anonymous, number).await?;
+        let exported =
+            line.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).context("the exporter")?;
+        let channel = ChannelBinding::new(exported);
+        let key = KeyPair::generate().context("a key")?;
+        let csr = CertificateParams::default().serialize_request(&key).context("a request")?.der().to_vec();
+        let machine = Ed25519KeyPair::generate().ok().context("a machine key")?;
+        let mut talk = Talk::begin(service(line).await?, Transcript::new());
+        let hello = Hello {
+            protocol_version: PROTOCOL_VERSION,
+            agent_version: "bench".to_owned(),
+            mechanisms: vec![Mechanism::Njp1Ed25519],
+            token: token.id.clone(),
+            nonce: sha256(&csr),
+            key: SpkiHash::of(&key.subject_public_key_info()),
+            certificate_request: Digest::of(&csr),
+            exporter: channel.fingerprint(),
+        };
+        talk.say(EnrollFromAgent::Hello(hello)).await?;
+        talk.open().await?;
+        let EnrollFromServer::Challenge(_) = talk.hear().await? else { bail!("no Challenge came") };
+        let proof = TokenKeys::of(token).prove_client(&channel, &talk.transcript.hash());
+        talk.say(EnrollFromAgent::ClientProof(proof)).await?;
+        let spoken = talk.transcript.hash();
+        let EnrollFromServer::ServerProof(_) = talk.hear().await? else { bail!("no ServerProof came") };
+        let request = CertificateRequest {
+            der: csr,
+            machine_key: [ED25519_SPKI, machine.public_key().as_ref()].concat(),
+            machine_signature: machine.sign(&machine_message(&channel, &spoken)).as_ref().to_vec(),
+            wanted_name: format!("bench-{number}"),
+            wanted_pool: None,
+        };
+        talk.say(EnrollFromAgent::CertificateRequest(request)).await?;
+        let EnrollFromServer::Issued(issued) = talk.hear().await? else { bail!("no certificate came") };
+        Ok((issued, key))
+    }
+}
+
+impl Node {
+    async fn register(&mut self, facts: &HostFacts) -> Result<()> {
+        let (say, said) = mpsc::channel(4);
+        let tell =
+            async |word: &JoinFromAgent| say.send(join_to_server(word)).await.context("the line is closed");
+        tell(&JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned() }).await?;
+        let mut answers = self.service.join(ReceiverStream::new(said)).await?.into_inner();
+        loop {
+            let answer = answers.message().await?.context("the server went away")?;
+            match join_from_server(answer)? {
+                JoinFromServer::Profile(profile) => {
+                    tell(&JoinFromAgent::Configured { profile: profile.digest() }).await?;
+                }
+                JoinFromServer::ConfigurationRecorded => {
+                    tell(&JoinFromAgent::Registration(Box::new(facts.clone()))).await?;
+                }
+                JoinFromServer::Registered => tell(&JoinFromAgent::Health(Vec::new())).await?,
+                JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+                JoinFromServer::Ready { .. } => return Ok(()),
+            }
+        }
+    }
+
+    /// Attends until it is dropped, with one heartbeat.
+    pub(crate) async fn attend(&mut self) -> Result<()> {
+        let (say, said) = mpsc::channel(1);
+        say.send(attend_to_server(&AttendFromAgent::Heartbeat)).await.context("the line is closed")?;
+        let mut answers = self.service.attend(ReceiverStream::new(said)).await?.into_inner();
+        answers.message().await?.context("no terms of attendance came")?;
+        self.attendance = Some((say, answers));
+        Ok(())
+    }
+
+    /// Asks for a certificate for a new key.
+    pub(crate) async fn renew(&mut self) -> Result<()> {
+        let key = KeyPair::generate().context("a key")?;
+        let request = CertificateParams::default().serialize_request(&key).context("a request")?;
+        let certificate_request = request.der().to_vec();
+        self.service.renew(v1::RenewRequest { certificate_request }).await?;
+        Ok(())
+    }
+}
+
+/// The conversation of connection 1.
+struct Talk {
+    service: JoinServiceClient<Channel>,
+    say: mpsc::Sender<v1::EnrollRequest>,
+    said: Option<mpsc::Receiver<v1::EnrollRequest>>,
+    answers: Option<Streaming<v1::EnrollResponse>>,
+    transcript: Transcript,
+}
+
+impl Talk {
+    fn begin(service: JoinServiceClient<Channel>, transcript: Transcript) -> Self {
+        let (say, said) = mpsc::channel(4);
+        Self { service, say, said: Some(said), answers: None, transcript }
+    }
+
+    async fn open(&mut self) -> Result<()> {
+        let said = self.said.take().context("opened once")?;
+        self.answers = Some(self.service.enroll(ReceiverStream::new(said)).await?.into_inner());
+        Ok(())
+    }
+
+    async fn say(&mut self, word: EnrollFromAgent) -> Result<()> {
+        let payload = encode_enroll_request(&word);
+        self.transcript.add(&payload);
+        self.say.send(v1::EnrollRequest { payload }).await.context("the line is closed")
+    }
+
+    /// The next word that is no wait; only those are in the transcript.
+    async fn hear(&mut self) -> Result<EnrollFromServer> {
+        let answers = self.answers.as_mut().context("not opened")?;
+        loop {
+            let payload = answers.message().await?.context("the server went away")?.payload;
+            match decode_enroll_response(&payload)? {
+                EnrollFromServer::Queued { .. } => {}
+                EnrollFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+                word @ (EnrollFromServer::Challenge(_)
+                | EnrollFromServer::ServerProof(_)
+                | EnrollFromServer::Issued(_)) => {
+                    self.transcript.add(&payload);
+                    return Ok(word);
+                }
+            }
+        }
+    }
+}
+
+/// gRPC over a connection that stands.
+async fn service(line: Tls) -> Result<JoinServiceClient<Channel>> {
+    let line = Mutex::new(Some(TokioIo::new(line)));
+    let once = tower::service_fn(move |_| {
+        let line = line.lock().ok().and_then(|mut line| line.take());
+        std::future::ready(line.ok_or_else(|| anyhow!("the connection is gone")))
+    });
+    let channel =
+        Endpoint::from_static("http://localhost").connect_with_connector(once).await.context("HTTP/2")?;
+    Ok(JoinServiceClient::new(channel))
+}
+
+/// Spread over 127.0.0.0/8: no address has more connections than the server lets
+/// one source have, nor more than a port range.
+fn source(number: usize) -> IpAddr {
+    let [.., high, low] = number.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, 1, high, low))
+}
+
+fn any_server(
+    provider: &Arc<CryptoProvider>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    let verifier = Arc::new(AnyServer(Arc::clone(provider)));
+    ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+}
+
+/// The server of a benchmark is ours. Its signature is checked all the same, as
+/// an agent would.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// DER of a SubjectPublicKeyInfo for Ed25519 up to the key (RFC 8410).
+const ED25519_SPKI: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
