@@ -1,0 +1,102 @@
+//! `cargo xtask bench`: what a join, an attending node and a renewal cost the
+//! server, and what the agent costs its machine. The server has a core of its
+//! own, the load another; every figure is a ratio of one run.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::process::{Running, build_example, command, pause};
+use crate::stage::Stage;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Rounds that are counted; one more goes before them.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Joins of a round, renewals of a round.
+    #[arg(long, default_value_t = 1000)]
+    joins: usize,
+    /// Nodes that attend at one time.
+    #[arg(long, default_value_t = 5000)]
+    attending: usize,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    println!("== Building in release form: some minutes");
+    let load = build_example("berth-tests", "load", &["--release"])?;
+    let stage = Stage::build(&["--release"], &["--profile", "agent"])?;
+    let (server, _) = stage.start_server(&["taskset", "--cpu-list", SERVER_CORE])?;
+    let tokens = stage.path("tokens");
+    let mut lines = Vec::new();
+    for _ in 0..=options.rounds {
+        lines.push(stage.mint(&["--uses", &options.joins.to_string()])?);
+    }
+    lines.push(stage.mint(&["--uses", &options.attending.to_string()])?);
+    fs::write(&tokens, lines.join("\n")).context("writing the tokens' file")?;
+
+    println!(
+        "== Server on core {SERVER_CORE}, load on core {LOAD_CORE}; load of the machine before: {}",
+        machine_load()?
+    );
+    let mut generator = command("taskset");
+    generator.args(["--cpu-list", LOAD_CORE]).arg(load);
+    generator.args(["--server", &stage.join.to_string(), "--server-pid", &server.id().to_string()]);
+    generator.arg("--tokens").arg(&tokens);
+    generator.args(["--joins", &options.joins.to_string(), "--attending", &options.attending.to_string()]);
+    stage.finish(generator, WITHIN, 0, |line| println!("{line}"))?;
+    agent(&stage)?;
+    println!("load of the machine after: {}", machine_load()?);
+    Ok(())
+}
+
+/// Size of the agent's program, and its memory once it attends.
+fn agent(stage: &Stage) -> Result<()> {
+    let size = fs::metadata(&stage.agent).context("looking at the agent's program")?.len();
+    let token = stage.token_file("bench-agent", &stage.mint(&["--uses", "1"])?)?;
+    let log = stage.path("agent.log");
+    let mut service = command(&stage.agent);
+    service.arg("run").args(["--server", &stage.join.to_string(), "--node-name", "bench-agent"]);
+    service.arg("--token-file").arg(token).arg("--root").arg(stage.machine_root("bench-agent")?);
+    let mut service = Running::start(&mut service, &log)?;
+    for _ in 0..SETTLE_TICKS {
+        if let Some(status) = service.ended()? {
+            bail!(
+                "the agent ended with {status}; it said:\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
+            );
+        }
+        pause()?;
+    }
+    stage.ask(&["nodes", "show", "bench-agent"], |_| {})?;
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", service.id())).context("reading the agent's status")?;
+    let field = |name: &str| -> Result<f64> {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>().context("reading the agent's memory")? / 1024.0)
+    };
+    println!(
+        "agent      C5  {:.2} MB program = {:.2} x 2.75 MB (aim 7 MB); {:.1} MiB attending = {:.1} x 2.6 MiB (aim 8 MiB), {:.1} MiB at most",
+        size as f64 / 1e6,
+        size as f64 / 2.75e6,
+        field("VmRSS:")?,
+        field("VmRSS:")? / 2.6,
+        field("VmHWM:")?
+    );
+    Ok(())
+}
+
+fn machine_load() -> Result<String> {
+    let load = fs::read_to_string("/proc/loadavg").context("reading the load")?;
+    Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
+}
+
+const SERVER_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+/// Ticks of [`pause`] until the agent has joined and come to rest: 5 s.
+const SETTLE_TICKS: u32 = 250;
+/// What the whole of the load may take.
+const WITHIN: Duration = Duration::from_secs(1200);

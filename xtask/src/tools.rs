@@ -1,0 +1,152 @@
+//! Programs that the gates and tests need and that are not built here: which,
+//! where they come from, and at which version.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{command, succeed, workspace};
+
+/// A program that is asked for its version to see whether it is there.
+struct Program {
+    /// How it is called.
+    call: &'static [&'static str],
+    /// What needs it.
+    wanted_by: &'static str,
+    install: Install,
+}
+
+enum Install {
+    /// A package of Debian and its kin.
+    Apt(&'static str),
+    /// A component of the Rust toolchain.
+    Rustup(&'static str),
+}
+
+const PROGRAMS: &[Program] = &[
+    Program {
+        call: &["cargo", "fmt", "--version"],
+        wanted_by: "the gate fmt",
+        install: Install::Rustup("rustfmt"),
+    },
+    Program {
+        call: &["cargo", "clippy", "--version"],
+        wanted_by: "the gate clippy",
+        install: Install::Rustup("clippy"),
+    },
+    Program { call: &["cc", "--version"], wanted_by: "SQLite and aws-lc", install: Install::Apt("gcc") },
+    Program { call: &["npm", "--version"], wanted_by: "the gate buf", install: Install::Apt("npm") },
+    Program {
+        call: &["faketime", "--version"],
+        wanted_by: "tests of clocks that are wrong",
+        install: Install::Apt("faketime"),
+    },
+];
+
+/// Says what is missing and how to get it. Where nobody watches, gets it.
+///
+/// # Errors
+/// Something is missing, nobody watches, and it could not be installed.
+pub(crate) fn prerequisites(unattended: bool) -> Result<()> {
+    let missing: Vec<&Program> = PROGRAMS.iter().filter(|program| !present(program.call)).collect();
+    if missing.is_empty() {
+        println!("all {} programs are there", PROGRAMS.len());
+        return Ok(());
+    }
+    if unattended {
+        for program in &missing {
+            install(&program.install)?;
+            if !present(program.call) {
+                bail!("`{}` does not run even now that it is installed", program.call.join(" "));
+            }
+        }
+        return Ok(());
+    }
+    println!("MISSING on this machine; what needs it will fail or be left out:");
+    for Program { call, wanted_by, install } in missing {
+        println!("  `{}`, for {wanted_by}; to mend: {}", call.join(" "), advice(install));
+    }
+    Ok(())
+}
+
+fn present(call: &[&str]) -> bool {
+    let Some((program, arguments)) = call.split_first() else { return false };
+    let quiet = command(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|ended| ended.success())
+}
+
+fn advice(install: &Install) -> String {
+    match install {
+        Install::Apt(package) => format!("apt-get install {package}"),
+        Install::Rustup(component) => format!("rustup component add {component}"),
+    }
+}
+
+fn install(install: &Install) -> Result<()> {
+    match install {
+        Install::Apt(package) => {
+            let mut apt = command("apt-get");
+            apt.env("DEBIAN_FRONTEND", "noninteractive").args([
+                "install",
+                "--yes",
+                "--no-install-recommends",
+                package,
+            ]);
+            if succeed(&mut apt).is_err() {
+                succeed(command("apt-get").arg("update"))?;
+                succeed(&mut apt)?;
+            }
+            Ok(())
+        }
+        Install::Rustup(component) => succeed(command("rustup").args(["component", "add", component])),
+    }
+}
+
+/// cargo-deny at the pinned version, built once into the target directory.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let root = workspace().join("target/tools").join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = root.join("bin/cargo-deny");
+    if !program.exists() {
+        println!("building cargo-deny {CARGO_DENY}, once: some minutes");
+        let version = format!("={CARGO_DENY}");
+        let arguments =
+            ["install", "cargo-deny", "--quiet", "--locked", "--debug", "--version", &version, "--root"];
+        succeed(command("cargo").args(arguments).arg(&root))?;
+    }
+    Ok(program)
+}
+
+/// buf at the version in `xtask/tools/package-lock.json`. Nothing where npm is
+/// missing and somebody watches.
+pub(crate) fn buf(unattended: bool) -> Result<Option<PathBuf>> {
+    let home = workspace().join("target/tools/npm");
+    if !present(&["npm", "--version"]) {
+        if unattended {
+            bail!("npm is missing, so the wire is not checked; to mend: apt-get install npm");
+        }
+        println!("LEFT OUT, as npm is missing: the wire is not checked; to mend: apt-get install npm");
+        return Ok(None);
+    }
+    std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        let from = workspace().join("xtask/tools").join(file);
+        std::fs::copy(&from, home.join(file)).with_context(|| format!("copying {}", from.display()))?;
+    }
+    let arguments =
+        ["ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--prefix"];
+    succeed(command("npm").args(arguments).arg(&home))?;
+    let package = match std::env::consts::ARCH {
+        "x86_64" => "buf-linux-x64",
+        "aarch64" => "buf-linux-aarch64",
+        other => bail!("xtask/tools/package.json names no buf for {other}"),
+    };
+    Ok(Some(home.join("node_modules/@bufbuild").join(package).join("bin/buf")))
+}
+
+const CARGO_DENY: &str = "0.20.2";
