@@ -87,7 +87,10 @@ proptest! {
             let text = quantity.to_string();
             let read: Quantity = text.parse().expect("its own text");
             prop_assert_eq!(read, quantity);
-            prop_assert_eq!(read.to_string(), text);
+            // Digits alone are read as decimal, as in Kubernetes: bytes that are no
+            // whole Ki but a whole k take that suffix then, once and for all.
+            let settled = read.to_string();
+            prop_assert_eq!(settled.parse::<Quantity>().expect("its own text").to_string(), settled);
         }
     }
 
