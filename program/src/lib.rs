@@ -6,5 +6,7 @@ pub mod config;
 pub mod shell;
 
 mod period;
+mod sources;
 
 pub use period::{NotAPeriod, Period};
+pub use sources::Sources;

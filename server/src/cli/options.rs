@@ -4,12 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use berth_domain::name::NamePattern;
+use berth_program::Sources;
 use clap::builder::BoolishValueParser;
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _};
 
 use super::{Cli, Global};
-use crate::config::{Given, LogFormat, Origin, Period, ProxyMode, Said};
+use crate::config::{Given, LogFormat, Period, ProxyMode};
 
 /// What `run` and `config check` take.
 #[derive(Debug, Default, Args)]
@@ -100,7 +100,7 @@ pub(super) struct Options {
 
 /// What was given, for [`crate::config::Config::resolve`].
 pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) -> Given {
-    let sources = Sources { matches };
+    let sources = Sources::new(Cli::command(), matches);
     // An empty variable counts as none (OpenTelemetry, environment variables).
     let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
     Given {
@@ -132,55 +132,5 @@ pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) ->
         }),
         log_format: sources.with("log_format", &options.log_format),
         log_level: sources.with("log_level", &options.log_level),
-    }
-}
-
-/// Where clap found each argument.
-struct Sources<'a> {
-    matches: &'a ArgMatches,
-}
-
-impl Sources<'_> {
-    /// The value with its origin, unless nobody gave one.
-    fn with<T: Clone>(&self, id: &str, value: &Option<T>) -> Said<T> {
-        let value = value.clone()?;
-        let source = self.source(id)?;
-        let argument = self.argument(id);
-        if source == ValueSource::CommandLine {
-            let long = argument.as_ref().and_then(clap::Arg::get_long).unwrap_or(id);
-            return Some((value, Origin::Flag(format!("--{long}"))));
-        }
-        if source == ValueSource::EnvVariable {
-            let variable = argument.as_ref().and_then(clap::Arg::get_env);
-            let name = variable.map_or_else(|| id.to_owned(), |name| name.to_string_lossy().into_owned());
-            return Some((value, Origin::Environment(name)));
-        }
-        None
-    }
-
-    fn source(&self, id: &str) -> Option<ValueSource> {
-        let mut matches = Some(self.matches);
-        while let Some(level) = matches {
-            if level.ids().any(|present| present.as_str() == id)
-                && let Some(source) = level.value_source(id)
-            {
-                return Some(source);
-            }
-            matches = level.subcommand().map(|(_, deeper)| deeper);
-        }
-        None
-    }
-
-    /// The argument as the command that was given has it.
-    fn argument(&self, id: &str) -> Option<clap::Arg> {
-        let (mut command, mut matches) = (Cli::command(), self.matches);
-        loop {
-            if let Some(found) = command.get_arguments().find(|argument| argument.get_id().as_str() == id) {
-                return Some(found.clone());
-            }
-            let (name, deeper) = matches.subcommand()?;
-            command = command.find_subcommand(name)?.clone();
-            matches = deeper;
-        }
     }
 }
