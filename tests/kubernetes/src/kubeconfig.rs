@@ -1,0 +1,39 @@
+//! Files by which a client finds a cluster and says who it is.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+use data_encoding::BASE64;
+use serde_json::json;
+
+use crate::pki::{Identity, keep};
+
+/// Writes a kubeconfig that holds all it needs. JSON is YAML.
+pub(crate) fn write(
+    path: &Path,
+    server: SocketAddr,
+    ca: &str,
+    user: &str,
+    identity: &Identity,
+) -> Result<()> {
+    let data = |pem: &str| BASE64.encode(pem.as_bytes());
+    let content = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": NAME, "cluster": {
+            "server": format!("https://{server}"),
+            "certificate-authority-data": data(ca),
+        }}],
+        "users": [{"name": user, "user": {
+            "client-certificate-data": data(&identity.certificate),
+            "client-key-data": data(&identity.key),
+        }}],
+        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": user}}],
+        "current-context": NAME,
+    });
+    keep(path, &format!("{content:#}\n"))
+}
+
+/// Cluster and context in every file.
+pub(crate) const NAME: &str = "berth";

@@ -1,0 +1,158 @@
+//! Builds the programs from `modules/go.mod`, which pins every module by
+//! version and hash: once for each version, into the cache.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+
+use crate::process::command;
+use crate::programs::{Program, Programs, cache};
+
+/// The version of Kubernetes that is pinned, such as `v1.36.3`.
+#[must_use]
+pub fn version() -> &'static str {
+    let line = PINNED.lines().find_map(|line| line.strip_prefix("require k8s.io/kubernetes "));
+    line.unwrap_or("v0.0.0").trim()
+}
+
+/// Builds those of `wanted` that this machine does not have; `say` gets a line
+/// about each.
+///
+/// # Errors
+/// Go is missing or too old, or a program does not build.
+pub fn build(wanted: &[Program], say: &mut dyn FnMut(&str)) -> Result<Programs> {
+    let programs = Programs::of_this_machine()?;
+    if programs.missing(wanted).is_empty() {
+        return Ok(programs);
+    }
+    let folder = cache()?;
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    // A second build waits here, and then finds the work done.
+    let lock = File::create(folder.join(".lock")).context("making the lock of the programs' cache")?;
+    lock.lock().context("waiting for another build of the same programs")?;
+    let missing = programs.missing(wanted);
+    go_is_there()?;
+    if !missing.is_empty() {
+        say(&format!(
+            "building {} programs of Kubernetes {}, once: 10 to 25 minutes",
+            missing.len(),
+            version()
+        ));
+    }
+    for program in missing {
+        let took = build_one(program, &folder)?;
+        say(&format!("{:<24} built in {} s", program.name(), took.as_secs()));
+    }
+    Ok(programs)
+}
+
+/// The name of the cache's directory: a changed `go.mod` is another release.
+pub(crate) fn release() -> String {
+    let hash = HEXLOWER.encode(digest(&SHA256, PINNED.as_bytes()).as_ref());
+    format!("{}-{}", version(), hash.get(..12).unwrap_or(&hash))
+}
+
+/// Built beside its place and renamed: a half-written program is never found.
+fn build_one(program: Program, folder: &Path) -> Result<Duration> {
+    let began = Instant::now();
+    let unfinished = folder.join(format!(".{}.new", program.name()));
+    let mut go = command("go");
+    go.current_dir(MODULES).env("CGO_ENABLED", "0").env("GOWORK", "off");
+    go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", &linker_flags(), "-o"]);
+    let ended = go.arg(&unfinished).arg(package(program)).status().context("starting go build")?;
+    if !ended.success() {
+        bail!("go build of {} ended with {ended}; what it said is above", program.name());
+    }
+    fs::rename(&unfinished, folder.join(program.name()))
+        .with_context(|| format!("putting {} into {}", program.name(), folder.display()))?;
+    Ok(began.elapsed())
+}
+
+/// A program's main package.
+fn package(program: Program) -> String {
+    match program {
+        Program::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
+        Program::ApiServer
+        | Program::ControllerManager
+        | Program::Scheduler
+        | Program::Kubectl
+        | Program::Kubemark
+        | Program::Kubeadm
+        | Program::Kubelet => format!("k8s.io/kubernetes/cmd/{}", program.name()),
+    }
+}
+
+/// Without these a program says that it is v0.0.0, and kubeadm refuses it.
+fn linker_flags() -> String {
+    let (major, rest) = version().trim_start_matches('v').split_once('.').unwrap_or_default();
+    let minor = rest.split('.').next().unwrap_or_default();
+    let mut flags = "-s -w".to_owned();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        let version = version();
+        for (name, value) in
+            [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor), ("gitTreeState", "clean")]
+        {
+            flags.push_str(&format!(" -X {package}.{name}={value}"));
+        }
+    }
+    flags
+}
+
+/// Go 1.21 and later fetch a newer Go by themselves where that is allowed, so
+/// the answer is asked for where `go.mod` lies.
+fn go_is_there() -> Result<()> {
+    let asked = command("go").args(["env", "GOVERSION"]).current_dir(MODULES).output();
+    let found = match asked {
+        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+        Ok(said) => String::from_utf8_lossy(&said.stderr).trim().to_owned(),
+        Err(_) => "no go at all".to_owned(),
+    };
+    if go_suffices(&found) {
+        return Ok(());
+    }
+    bail!(
+        "Kubernetes {} needs Go 1.{OLDEST_GO} or later to build, and this machine has {found}; \
+         to mend: apt-get install golang where the package is that new, or the archive of go.dev/dl; \
+         or set {} to a directory that has the programs",
+        version(),
+        crate::programs::ASSETS
+    )
+}
+
+/// True for `go1.26.3` and later.
+fn go_suffices(version: &str) -> bool {
+    let minor = version.strip_prefix("go1.").and_then(|rest| rest.split(['.', 'r', 'b', ' ', '-']).next());
+    minor.and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor >= OLDEST_GO)
+}
+
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/modules");
+const PINNED: &str = include_str!("../modules/go.mod");
+const OLDEST_GO: u32 = 26;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_in_go_mod() {
+        assert!(version().starts_with("v1."), "{}", version());
+        assert!(release().starts_with(version()), "{}", release());
+        assert!(
+            linker_flags().contains(&format!(" -X k8s.io/component-base/version.gitVersion={}", version()))
+        );
+    }
+
+    #[test]
+    fn a_go_that_is_too_old_is_told_from_one_that_suffices() {
+        for new in ["go1.26.0", "go1.26.8", "go1.27rc1", "go1.30", "go1.26.3-X:nodwarf5"] {
+            assert!(go_suffices(new), "{new}");
+        }
+        for old in ["go1.24.4", "go1.9", "", "no go at all", "go: go.mod requires go >= 1.26.0"] {
+            assert!(!go_suffices(old), "{old}");
+        }
+    }
+}
