@@ -15,8 +15,9 @@ use crate::programs::{Program, Programs, cache};
 /// The version of Kubernetes that is pinned, such as `v1.36.3`.
 #[must_use]
 pub fn version() -> &'static str {
-    let line = PINNED.lines().find_map(|line| line.strip_prefix("require k8s.io/kubernetes "));
-    line.unwrap_or("v0.0.0").trim()
+    let required = |line: &'static str| line.trim().strip_prefix("k8s.io/kubernetes ");
+    let rest = PINNED.lines().find_map(required).unwrap_or_default();
+    rest.split(' ').next().unwrap_or_default()
 }
 
 /// Builds those of `wanted` that this machine does not have; `say` gets a line
