@@ -48,17 +48,14 @@ impl Drop for Caretaker {
 }
 
 /// A process is killed only if its environment says that it is of this cluster.
-/// A hollow node's socket is not in the folder: see `hollow::remove_sockets_of`.
+/// A hollow node's socket is not in the folder: see `hollow::remove_sockets`.
 const SCRIPT: &str = r#"
 cat >/dev/null
 for file in "$1"/run/*.pid; do
   id=$(cat "$file") || continue
-  tr '\0' '\n' <"/proc/$id/environ" | grep -Fqx "$0=$1" || continue
-  for inode in $(ls -l "/proc/$id/fd" | sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p'); do
-    awk -v inode="$inode" '$7 == inode && $8 ~ /^\/tmp\/kubelet_remote_/ { print $8 }' "/proc/$id/net/unix"
-  done | xargs -r rm -f
-  kill -KILL "$id"
+  if tr '\0' '\n' <"/proc/$id/environ" | grep -Fqx "$0=$1"; then kill -KILL "$id"; fi
 done
+sed -n 's|.*endpoint="unix://\(/tmp/kubelet_remote_[0-9]*\.sock\)".*|\1|p' "$1"/log/node-*.log | xargs -r rm -f
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
   rm -rf -- "$1" && break
   sleep 0.2

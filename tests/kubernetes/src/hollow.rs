@@ -33,9 +33,10 @@ impl Cluster {
         let folder = self.folder.join("nodes").join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut kubemark = command_in(&self.folder, &self.programs.path(Program::Kubemark)?);
-        // Its root directory and its runtime's socket are temporary files.
+        // Its root directory is a temporary one.
         kubemark.env("TMPDIR", &folder);
-        kubemark.args(["--morph=kubelet", "--use-host-image-service=false"]);
+        // Its log shall say where its runtime's socket is.
+        kubemark.args(["--morph=kubelet", "--use-host-image-service=false", "--vmodule=remote_runtime=3"]);
         kubemark.arg(format!("--name={name}")).arg(format!("--kubeconfig={}", kubeconfig.display()));
         kubemark.arg(format!("--kubelet-port={}", free_port(LOCAL)?));
         kubemark.arg(format!("--kubelet-read-only-port={}", free_port(LOCAL)?));
@@ -89,34 +90,26 @@ impl HollowNode {
     /// # Errors
     /// It has ended.
     pub fn stop(&mut self) -> Result<()> {
-        remove_sockets_of(self.id());
         self.process.stop(GRACE)
     }
 }
 
 impl Drop for HollowNode {
     fn drop(&mut self) {
-        remove_sockets_of(self.id());
+        remove_sockets(&self.log);
     }
 }
 
 /// kubemark makes its runtime's socket in /tmp, whatever it is told, and leaves it
-/// there. Which is a process's own, its open files say.
-pub(crate) fn remove_sockets_of(id: u32) {
-    let own: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
-        .into_iter()
-        .flatten()
-        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
-        .filter_map(|file| Some(file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
-    for line in fs::read_to_string(format!("/proc/{id}/net/unix")).unwrap_or_default().lines() {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if let [.., inode, path] = fields.as_slice()
-            && path.starts_with("/tmp/kubelet_remote_")
-            && own.iter().any(|own| own == inode)
+/// there. A node's log names it.
+pub(crate) fn remove_sockets(log: &Path) {
+    for line in fs::read_to_string(log).unwrap_or_default().lines() {
+        let named = line.split_once("endpoint=\"unix://").and_then(|(_, rest)| rest.split_once('"'));
+        if let Some((socket, _)) = named
+            && socket.starts_with("/tmp/kubelet_remote_")
         {
             // Gone already is as good.
-            let _gone = fs::remove_file(path);
+            let _gone = fs::remove_file(socket);
         }
     }
 }

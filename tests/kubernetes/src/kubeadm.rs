@@ -1,6 +1,7 @@
 //! A cluster as kubeadm's own phases prepare it: everything that `kubeadm join`
 //! reads, without `kubeadm init`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,11 +53,14 @@ impl Cluster {
     /// it into every kubelet's configuration.
     fn configuration(&self, token: &str) -> String {
         let address = self.api().address();
+        // kubeadm takes no loopback address here, nor keeps what it takes: it
+        // uploads the endpoint below.
+        let advertised = if address.ip().is_loopback() { DOCUMENTATION } else { address.ip() };
         let documents = [
             json!({
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
                 "kind": "InitConfiguration",
-                "localAPIEndpoint": {"advertiseAddress": address.ip(), "bindPort": address.port()},
+                "localAPIEndpoint": {"advertiseAddress": advertised, "bindPort": address.port()},
                 "nodeRegistration": {"name": "control", "criSocket": "unix:///run/containerd/containerd.sock"},
                 "bootstrapTokens": [{
                     "token": token,
@@ -111,6 +115,8 @@ impl Cluster {
     }
 }
 
+/// An address that is nobody's: RFC 5737.
+const DOCUMENTATION: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const WITHIN: Duration = Duration::from_secs(60);
 const SIGNED_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::components::{Addresses, Component, KUBECONFIGS, PKI};
-use crate::hollow::remove_sockets_of;
+use crate::hollow::remove_sockets;
 use crate::modules::version;
 use crate::pki::keep;
-use crate::process::{IDS, TICK, belongs, kill};
+use crate::process::{IDS, TICK, belongs, kill, log_file};
 
 /// A cluster in a folder.
 pub struct Left {
@@ -91,7 +91,6 @@ impl Left {
     pub fn end(self) -> Result<()> {
         let ids = self.ids()?;
         for (_, id) in &ids {
-            remove_sockets_of(*id);
             kill(*id, Signal::KILL)?;
         }
         let deadline = Instant::now() + GONE_WITHIN;
@@ -100,6 +99,9 @@ impl Left {
                 bail!("{name} (process {id}) does not end");
             }
             thread::sleep(TICK);
+        }
+        for (name, _) in &ids {
+            remove_sockets(&log_file(&self.folder, name));
         }
         fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))
     }

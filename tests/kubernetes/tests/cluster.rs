@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 fn everybody_gets_in_as_who_they_are() {
     let Some(cluster) = cluster() else { return };
     let who = |kubeconfig: &Path| {
-        let said = cluster.kubectl_as(kubeconfig, &["auth", "whoami", "--output=json"]).expect("kubectl runs");
+        let said =
+            cluster.kubectl_as(kubeconfig, &["auth", "whoami", "--output=json"]).expect("kubectl runs");
         let said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
         (text(&said, "/status/userInfo/username"), said.pointer("/status/userInfo/groups").cloned())
     };
@@ -48,13 +49,19 @@ fn a_hollow_node_becomes_ready() {
     let other = cluster.kubectl_as(&kubeconfig, &["label", "node", "n2", "a=b"]).expect("kubectl runs");
     assert_eq!(other.code, Some(1), "{other:?}");
     node.stop().expect("it ends");
+    let log = std::fs::read_to_string(node.log()).expect("its log");
+    let (_, socket) = log.split_once("unix://").expect("its log names its socket");
+    let socket = socket.split('"').next().unwrap_or_default().to_owned();
+    drop(node);
+    assert!(socket.ends_with(".sock") && !Path::new(&socket).exists(), "{socket} was left behind");
 }
 
 #[test]
 fn the_api_server_goes_and_comes_back_with_all_it_knew() {
     let own = Options::default();
     // Others need the shared one while this is away.
-    let Some(cluster) = Cluster::for_tests(&own.flag(Component::Scheduler, "--v=1")).expect("a cluster") else {
+    let Some(cluster) = Cluster::for_tests(&own.flag(Component::Scheduler, "--v=1")).expect("a cluster")
+    else {
         return;
     };
     cluster.kubectl(&["create", "configmap", "kept", "--from-literal=a=b"]).expect("a config map");
