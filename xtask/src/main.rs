@@ -1,8 +1,9 @@
-//! The commands people run: `cargo xtask` test, demo and bench.
+//! The commands people run: `cargo xtask` test, demo, cluster and bench.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod bench;
+mod cluster;
 mod demo;
 mod process;
 mod stage;
@@ -21,6 +22,9 @@ enum Task {
     Test(test::Options),
     /// One join to look at: a server, a machine, and a second machine that is refused.
     Demo(demo::Options),
+    /// A control plane of one's own: build, up, status, down.
+    #[command(subcommand)]
+    Cluster(cluster::Task),
     /// What joins, attendance and renewals cost, as ratios of one run.
     Bench(bench::Options),
 }
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options).map(|()| true),
+        Task::Cluster(task) => cluster::run(&task),
         Task::Bench(options) => bench::run(&options).map(|()| true),
     };
     match done {

@@ -2,12 +2,15 @@
 //! count that a script can read.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use berth_kubernetes::{BORROWED, Program};
 use clap::{Args, ValueEnum};
 
+use crate::cluster;
 use crate::process::{build, command, succeed, workspace};
 use crate::tools;
 
@@ -19,6 +22,9 @@ pub(crate) struct Options {
     /// Run these gates only.
     #[arg(long, value_name = "NAME")]
     only: Vec<Gate>,
+    /// Tests that ask nothing special of a cluster use this one.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// `true` where nobody watches: what is missing is installed, or fails the run.
     #[arg(long, env = "CI", default_value = "", hide = true)]
     ci: String,
@@ -39,6 +45,8 @@ enum Gate {
     Fmt,
     /// No lint has anything to say.
     Clippy,
+    /// The programs of a control plane are built, once.
+    Kubernetes,
     /// Unit, integration and documentation tests.
     Tests,
     /// Every public word of the domain and the wire is explained.
@@ -107,7 +115,14 @@ impl Gate {
                     ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 succeed(command("cargo").args(arguments))?;
             }
-            Self::Tests => return tests(),
+            Self::Kubernetes => {
+                if !tools::kubernetes_can_be_had() && !options.unattended() {
+                    println!("LEFT OUT, as Go is missing: tests that need a cluster will not run");
+                    return Ok(Tally::default());
+                }
+                cluster::programs(&Program::USUAL)?;
+            }
+            Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {
                 let arguments = ["doc", "--locked", "--no-deps", "-p", "berth-domain", "-p", "berth-proto"];
                 succeed(command("cargo").args(arguments).env("RUSTDOCFLAGS", "-D warnings -D missing_docs"))?;
@@ -133,9 +148,14 @@ impl Gate {
 
 /// Builds the programs that tests start as processes, as users get them, then
 /// runs every test.
-fn tests() -> Result<Tally> {
+fn tests(kubeconfig: Option<&Path>) -> Result<Tally> {
     build(&["berth-server", "berth-agent"], &[])?;
-    let mut cargo = command("cargo")
+    let mut cargo = command("cargo");
+    if let Some(kubeconfig) = kubeconfig {
+        let absolute = std::path::absolute(kubeconfig).context("finding the kubeconfig for tests")?;
+        cargo.env(BORROWED, absolute);
+    }
+    let mut cargo = cargo
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
         .stdout(Stdio::piped())
         .spawn()

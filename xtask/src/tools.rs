@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+use berth_kubernetes::{Programs, go_suffices};
 
 use crate::process::{command, succeed, workspace};
 
@@ -12,6 +13,8 @@ use crate::process::{command, succeed, workspace};
 struct Program {
     /// How it is called.
     call: &'static [&'static str],
+    /// Whether what is there suffices.
+    there: fn(&[&str]) -> bool,
     /// What needs it.
     wanted_by: &'static str,
     install: Install,
@@ -27,18 +30,37 @@ enum Install {
 const PROGRAMS: &[Program] = &[
     Program {
         call: &["cargo", "fmt", "--version"],
+        there: runs,
         wanted_by: "the gate fmt",
         install: Install::Rustup("rustfmt"),
     },
     Program {
         call: &["cargo", "clippy", "--version"],
+        there: runs,
         wanted_by: "the gate clippy",
         install: Install::Rustup("clippy"),
     },
-    Program { call: &["cc", "--version"], wanted_by: "SQLite and aws-lc", install: Install::Apt("gcc") },
-    Program { call: &["npm", "--version"], wanted_by: "the gate buf", install: Install::Apt("npm") },
+    Program {
+        call: &["cc", "--version"],
+        there: runs,
+        wanted_by: "SQLite and aws-lc",
+        install: Install::Apt("gcc"),
+    },
+    Program {
+        call: &["npm", "--version"],
+        there: runs,
+        wanted_by: "the gate buf",
+        install: Install::Apt("npm"),
+    },
+    Program {
+        call: &["go", "version"],
+        there: |_| kubernetes_can_be_had(),
+        wanted_by: "the gate kubernetes, in version 1.26 or later",
+        install: Install::Apt("golang"),
+    },
     Program {
         call: &["faketime", "--version"],
+        there: runs,
         wanted_by: "tests of clocks that are wrong",
         install: Install::Apt("faketime"),
     },
@@ -49,7 +71,7 @@ const PROGRAMS: &[Program] = &[
 /// # Errors
 /// Something is missing, nobody watches, and it could not be installed.
 pub(crate) fn prerequisites(unattended: bool) -> Result<()> {
-    let missing: Vec<&Program> = PROGRAMS.iter().filter(|program| !present(program.call)).collect();
+    let missing: Vec<&Program> = PROGRAMS.iter().filter(|program| !program.present()).collect();
     if missing.is_empty() {
         println!("all {} programs are there", PROGRAMS.len());
         return Ok(());
@@ -57,20 +79,34 @@ pub(crate) fn prerequisites(unattended: bool) -> Result<()> {
     if unattended {
         for program in &missing {
             install(&program.install)?;
-            if !present(program.call) {
-                bail!("`{}` does not run even now that it is installed", program.call.join(" "));
+            if !program.present() {
+                let Program { call, wanted_by, .. } = program;
+                bail!("`{}` does not suffice for {wanted_by}, even now that it is installed", call.join(" "));
             }
         }
         return Ok(());
     }
     println!("MISSING on this machine; what needs it will fail or be left out:");
-    for Program { call, wanted_by, install } in missing {
+    for Program { call, wanted_by, install, .. } in missing {
         println!("  `{}`, for {wanted_by}; to mend: {}", call.join(" "), advice(install));
     }
     Ok(())
 }
 
-fn present(call: &[&str]) -> bool {
+impl Program {
+    fn present(&self) -> bool {
+        (self.there)(self.call)
+    }
+}
+
+/// True if a cluster's programs are there already, or Go is to build them.
+pub(crate) fn kubernetes_can_be_had() -> bool {
+    let there = Programs::of_this_machine();
+    there.is_ok_and(|programs| programs.missing(&berth_kubernetes::Program::USUAL).is_empty())
+        || go_suffices().is_ok()
+}
+
+fn runs(call: &[&str]) -> bool {
     let Some((program, arguments)) = call.split_first() else { return false };
     let quiet = command(program)
         .args(arguments)
@@ -126,7 +162,7 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 /// missing and somebody watches.
 pub(crate) fn buf(unattended: bool) -> Result<Option<PathBuf>> {
     let home = workspace().join("target/tools/npm");
-    if !present(&["npm", "--version"]) {
+    if !runs(&["npm", "--version"]) {
         if unattended {
             bail!("npm is missing, so the wire is not checked; to mend: apt-get install npm");
         }

@@ -380,7 +380,8 @@ fn temporary_folder() -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("berth-cluster-").tempdir().context("making a temporary folder")
 }
 
-const BORROWED: &str = "BERTH_TEST_KUBECONFIG";
+/// The variable that names a kubeconfig for tests to use.
+pub const BORROWED: &str = "BERTH_TEST_KUBECONFIG";
 const NOT_OURS: &str = "this cluster is borrowed: its processes, keys and logs are not ours";
 const ATTEMPTS: u32 = 3;
 const READY_WITHIN: Duration = Duration::from_secs(90);

@@ -38,12 +38,12 @@ mod programs;
 
 pub use api::Api;
 pub use audit::AuditLog;
-pub use cluster::{Cluster, Options};
+pub use cluster::{BORROWED, Cluster, Options};
 pub use components::Component;
 pub use hollow::HollowNode;
 pub use kubeadm::Seeded;
 pub use kubectl::Ran;
 pub use left::{Left, Standing};
-pub use modules::{build, version};
+pub use modules::{build, go_suffices, version};
 pub use pki::{Identity, Pki};
 pub use programs::{Program, Programs, programs_for_tests};

@@ -36,7 +36,7 @@ pub fn build(wanted: &[Program], say: &mut dyn FnMut(&str)) -> Result<Programs> 
     let lock = File::create(folder.join(".lock")).context("making the lock of the programs' cache")?;
     lock.lock().context("waiting for another build of the same programs")?;
     let missing = programs.missing(wanted);
-    go_is_there()?;
+    go_suffices()?;
     if !missing.is_empty() {
         say(&format!(
             "building {} programs of Kubernetes {}, once: 10 to 25 minutes",
@@ -49,6 +49,30 @@ pub fn build(wanted: &[Program], say: &mut dyn FnMut(&str)) -> Result<Programs> 
         say(&format!("{:<24} built in {} s", program.name(), took.as_secs()));
     }
     Ok(programs)
+}
+
+/// Whether this machine's Go can build them. Go 1.21 and later fetch a newer Go by themselves where that is allowed, so
+/// the answer is asked for where `go.mod` lies.
+///
+/// # Errors
+/// It does not; says how to mend that.
+pub fn go_suffices() -> Result<()> {
+    let asked = command("go").args(["env", "GOVERSION"]).current_dir(MODULES).output();
+    let found = match asked {
+        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+        Ok(said) => String::from_utf8_lossy(&said.stderr).trim().to_owned(),
+        Err(_) => "no go at all".to_owned(),
+    };
+    if is_new_enough(&found) {
+        return Ok(());
+    }
+    bail!(
+        "Kubernetes {} needs Go 1.{OLDEST_GO} or later to build, and this machine has {found}; \
+         to mend: apt-get install golang where the package is that new, or the archive of go.dev/dl; \
+         or set {} to a directory that has the programs",
+        version(),
+        crate::programs::ASSETS
+    )
 }
 
 /// The name of the cache's directory: a changed `go.mod` is another release.
@@ -103,29 +127,8 @@ fn linker_flags() -> String {
     flags
 }
 
-/// Go 1.21 and later fetch a newer Go by themselves where that is allowed, so
-/// the answer is asked for where `go.mod` lies.
-fn go_is_there() -> Result<()> {
-    let asked = command("go").args(["env", "GOVERSION"]).current_dir(MODULES).output();
-    let found = match asked {
-        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
-        Ok(said) => String::from_utf8_lossy(&said.stderr).trim().to_owned(),
-        Err(_) => "no go at all".to_owned(),
-    };
-    if go_suffices(&found) {
-        return Ok(());
-    }
-    bail!(
-        "Kubernetes {} needs Go 1.{OLDEST_GO} or later to build, and this machine has {found}; \
-         to mend: apt-get install golang where the package is that new, or the archive of go.dev/dl; \
-         or set {} to a directory that has the programs",
-        version(),
-        crate::programs::ASSETS
-    )
-}
-
 /// True for `go1.26.3` and later.
-fn go_suffices(version: &str) -> bool {
+fn is_new_enough(version: &str) -> bool {
     let minor = version.strip_prefix("go1.").and_then(|rest| rest.split(['.', 'r', 'b', ' ', '-']).next());
     minor.and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor >= OLDEST_GO)
 }
@@ -150,10 +153,10 @@ mod tests {
     #[test]
     fn a_go_that_is_too_old_is_told_from_one_that_suffices() {
         for new in ["go1.26.0", "go1.26.8", "go1.27rc1", "go1.30", "go1.26.3-X:nodwarf5"] {
-            assert!(go_suffices(new), "{new}");
+            assert!(is_new_enough(new), "{new}");
         }
         for old in ["go1.24.4", "go1.9", "", "no go at all", "go: go.mod requires go >= 1.26.0"] {
-            assert!(!go_suffices(old), "{old}");
+            assert!(!is_new_enough(old), "{old}");
         }
     }
 }

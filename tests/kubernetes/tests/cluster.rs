@@ -2,7 +2,7 @@
 //! goes and comes back; the audit log tells; a machine finds what kubeadm would
 //! have left. The tests share a cluster, which ends with this process.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test whose cluster does not stand stops there")]
+#![expect(clippy::expect_used, reason = "a test whose cluster does not stand stops there")]
 
 use std::path::Path;
 use std::sync::OnceLock;
