@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::cluster::Options;
+use crate::options::Options;
 use crate::ports::free_port;
 use crate::programs::Program;
 
