@@ -133,6 +133,9 @@ fn etcd(folder: &Path, addresses: &Addresses, durable: bool) -> Vec<String> {
         format!("--peer-key-file={}", file("peer.key")),
         format!("--peer-trusted-ca-file={}", file("ca.crt")),
         "--peer-client-cert-auth".to_owned(),
+        // A member alone is elected once it has heard nobody for so long.
+        "--heartbeat-interval=20".to_owned(),
+        "--election-timeout=200".to_owned(),
     ];
     if !durable {
         flags.push("--unsafe-no-fsync".to_owned());
@@ -177,6 +180,8 @@ fn api_server(folder: &Path, addresses: &Addresses) -> Vec<String> {
         format!("--audit-policy-file={}", folder.join(AUDIT_POLICY).display()),
         format!("--audit-log-path={}", folder.join(AUDIT_LOG).display()),
     ];
+    // Else it would wait for every watch to end by itself before it ends.
+    flags.push("--shutdown-watch-termination-grace-period=1s".to_owned());
     if address.ip().is_loopback() {
         // A loopback address may not be an endpoint of a service.
         flags.push("--endpoint-reconciler-type=none".to_owned());
