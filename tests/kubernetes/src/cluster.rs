@@ -71,11 +71,13 @@ impl Cluster {
     /// It does not start; or programs are missing where `CI` is true.
     pub fn for_tests(options: &Options) -> Result<Option<Self>> {
         let borrowed = std::env::var_os(BORROWED).filter(|path| !path.is_empty()).map(PathBuf::from);
-        match (borrowed, programs_for_tests(&Program::USUAL)?) {
-            (Some(kubeconfig), _) if options.flags.is_empty() => Self::from_kubeconfig(&kubeconfig).map(Some),
-            (_, Some(_)) => Self::start(options).map(Some),
-            (_, None) => Ok(None),
+        let borrowed = borrowed.filter(|_| options.flags.is_empty());
+        let wanted = if borrowed.is_some() { [Program::Kubectl].as_slice() } else { &Program::USUAL };
+        if programs_for_tests(wanted)?.is_none() {
+            return Ok(None);
         }
+        let cluster = borrowed.map_or_else(|| Self::start(options), |file| Self::from_kubeconfig(&file));
+        cluster.map(Some)
     }
 
     /// Borrows a cluster of the user's own.

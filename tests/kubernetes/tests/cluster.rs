@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use berth_kubernetes::{Cluster, Component, Left, Options};
+use berth_kubernetes::{Cluster, Component, Left, Options, Program, programs_for_tests};
 use serde_json::{Value, json};
 
 #[test]
@@ -177,13 +177,16 @@ fn a_cluster_in_a_folder_is_seen_by_others() {
 /// The cluster of all tests that leave it standing.
 fn cluster() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-    let start = || {
-        let began = Instant::now();
-        let cluster = Cluster::for_tests(&Options::default()).expect("a cluster");
-        report(&format!("the cluster was ready after {:.1} s", began.elapsed().as_secs_f64()));
-        cluster
-    };
     SHARED.get_or_init(start).as_ref()
+}
+
+/// A cluster that is ours, even where `BERTH_TEST_KUBECONFIG` offers one.
+fn start() -> Option<Cluster> {
+    programs_for_tests(&Program::USUAL).expect("the programs")?;
+    let began = Instant::now();
+    let cluster = Cluster::start(&Options::default()).expect("a cluster");
+    report(&format!("a cluster was ready after {:.1} s", began.elapsed().as_secs_f64()));
+    Some(cluster)
 }
 
 /// Says what was measured, past libtest's capture.
