@@ -14,6 +14,7 @@ use crate::api::Api;
 use crate::audit::AuditLog;
 use crate::caretaker::Caretaker;
 use crate::components::{AUDIT_LOG, AUDIT_POLICY, Addresses, Component, KUBECONFIGS, PKI, audit_policy};
+use crate::hollow::NODES;
 use crate::kubeconfig::{self, Credentials};
 use crate::options::Options;
 use crate::pki::{Identity, Pki, YEAR, keep};
@@ -33,14 +34,14 @@ pub struct Cluster {
     // In the order of their end: processes before the caretaker of the folder.
     running: Option<Running>,
     own: Option<Own>,
-    _borrowed: Option<tempfile::TempDir>,
+    caretaker: Caretaker,
 }
 
 /// What is ours only if we started the cluster.
 struct Own {
     pki: Pki,
+    /// How many kubeconfigs were made: each has a name of its own.
     identities: AtomicU32,
-    caretaker: Caretaker,
 }
 
 impl Cluster {
@@ -51,16 +52,14 @@ impl Cluster {
     /// the end of its log.
     pub fn start(options: &Options) -> Result<Self> {
         let programs = Programs::of_this_machine()?;
-        let mut attempts = 1..=ATTEMPTS;
-        loop {
-            let attempt = attempts.next();
+        for _ in 1..ATTEMPTS {
             match Self::attempt(options, &programs) {
                 // Another process took a port between our choice and its use.
-                Err(error)
-                    if attempt.is_some() && format!("{error:#}").contains("address already in use") => {}
+                Err(error) if format!("{error:#}").contains("address already in use") => {}
                 done => return done,
             }
         }
+        Self::attempt(options, &programs)
     }
 
     /// The cluster for a test: the one that `BERTH_TEST_KUBECONFIG` names, unless
@@ -86,23 +85,11 @@ impl Cluster {
     /// The file cannot be read, or names neither a certificate nor a token.
     pub fn from_kubeconfig(kubeconfig: &Path) -> Result<Self> {
         let programs = Programs::of_this_machine()?;
-        let folder = temporary_folder()?;
-        for name in [IDS, LOGS] {
-            fs::create_dir(folder.path().join(name)).context("making a folder for a borrowed cluster")?;
-        }
         let kubeconfig = fs::canonicalize(kubeconfig);
         let kubeconfig = kubeconfig.context("finding the kubeconfig of a borrowed cluster")?;
-        let api = crate::kubectl::api_of(&programs, folder.path(), &kubeconfig)?;
-        let path = folder.path().to_owned();
-        Ok(Self {
-            folder: path,
-            programs,
-            kubeconfig,
-            api,
-            running: None,
-            own: None,
-            _borrowed: Some(folder),
-        })
+        let (folder, caretaker) = furnished_folder(None)?;
+        let api = crate::kubectl::api_of(&programs, &folder, &kubeconfig)?;
+        Ok(Self { folder, programs, kubeconfig, api, running: None, own: None, caretaker })
     }
 
     /// The kubeconfig of an administrator (`system:masters`).
@@ -238,19 +225,15 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster is borrowed, or its caretaker cannot be dismissed.
-    pub fn leave(mut self) -> Result<PathBuf> {
-        self.own.take().context(NOT_OURS)?.caretaker.dismiss()?;
-        self.running.take().context(NOT_OURS)?.leave();
-        Ok(self.folder.clone())
+    pub fn leave(self) -> Result<PathBuf> {
+        let running = self.running.context(NOT_OURS)?;
+        self.caretaker.dismiss()?;
+        running.leave();
+        Ok(self.folder)
     }
 
     fn attempt(options: &Options, programs: &Programs) -> Result<Self> {
-        let folder = new_folder(options.folder.as_deref())?;
-        let caretaker = Caretaker::start(&folder)?;
-        for name in [PKI, KUBECONFIGS, IDS, LOGS, "nodes"] {
-            fs::create_dir(folder.join(name))
-                .with_context(|| format!("making {name} in {}", folder.display()))?;
-        }
+        let (folder, caretaker) = furnished_folder(options.folder.as_deref())?;
         let addresses = Addresses::choose(options.address)?;
         let pki = Pki::make(&folder.join(PKI), options.address)?;
         let identity = |name: &str, user: &str, groups: &[&str]| -> Result<(PathBuf, Identity)> {
@@ -273,17 +256,9 @@ impl Cluster {
         let api = Api::with_certificate(addresses.api_server, pki.ca_pem().as_bytes(), certificate, key)?;
 
         let running = Running::start(&folder, programs, &addresses, options, &api)?;
-        let own = Own { pki, identities: AtomicU32::new(0), caretaker };
+        let own = Some(Own { pki, identities: AtomicU32::new(0) });
         let programs = programs.clone();
-        Ok(Self {
-            folder,
-            programs,
-            kubeconfig,
-            api,
-            running: Some(running),
-            own: Some(own),
-            _borrowed: None,
-        })
+        Ok(Self { folder, programs, kubeconfig, api, running: Some(running), own, caretaker })
     }
 
     fn new_kubeconfig(&self, user: &str, credentials: Credentials<'_>) -> Result<PathBuf> {
@@ -304,10 +279,26 @@ impl Cluster {
     }
 }
 
+/// The folder for a cluster's files, and who clears it away.
+fn furnished_folder(named: Option<&Path>) -> Result<(PathBuf, Caretaker)> {
+    let folder = match named {
+        Some(named) => empty_folder(named)?,
+        None => {
+            let folder = tempfile::Builder::new().prefix("berth-cluster-").tempdir();
+            folder.context("making a temporary folder for a cluster")?.keep()
+        }
+    };
+    let caretaker = Caretaker::start(&folder)?;
+    for name in [PKI, KUBECONFIGS, IDS, LOGS, NODES] {
+        fs::create_dir(folder.join(name))
+            .with_context(|| format!("making {name} in {}", folder.display()))?;
+    }
+    Ok((folder, caretaker))
+}
+
 /// The folder, made if it was not there; a folder with something in it is not
 /// ours to clear away.
-fn new_folder(named: Option<&Path>) -> Result<PathBuf> {
-    let Some(named) = named else { return Ok(temporary_folder()?.keep()) };
+fn empty_folder(named: &Path) -> Result<PathBuf> {
     fs::create_dir_all(named).with_context(|| format!("making {}", named.display()))?;
     let folder = fs::canonicalize(named).with_context(|| format!("finding {}", named.display()))?;
     let mut entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
@@ -315,10 +306,6 @@ fn new_folder(named: Option<&Path>) -> Result<PathBuf> {
         bail!("{} is not empty; to mend: name a new folder for the cluster", folder.display());
     }
     Ok(folder)
-}
-
-fn temporary_folder() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("berth-cluster-").tempdir().context("making a temporary folder")
 }
 
 /// The variable that names a kubeconfig for tests to use.

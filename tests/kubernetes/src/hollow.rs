@@ -30,7 +30,7 @@ impl Cluster {
     /// kubemark is missing, or this machine has no default route.
     pub fn hollow_node(&self, name: &str, kubeconfig: &Path, flags: &[&str]) -> Result<HollowNode> {
         default_route()?;
-        let folder = self.folder.join("nodes").join(name);
+        let folder = self.folder.join(NODES).join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut kubemark = command_in(&self.folder, &self.programs.path(Program::Kubemark)?);
         // Its root directory is a temporary one.
@@ -148,4 +148,6 @@ fn default_route() -> Result<()> {
     )
 }
 
+/// The folder of the nodes' folders.
+pub(crate) const NODES: &str = "nodes";
 const GRACE: Duration = Duration::from_secs(10);

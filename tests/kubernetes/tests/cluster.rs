@@ -144,6 +144,9 @@ fn a_borrowed_cluster_answers_and_keeps_its_keys() {
     let borrowed = Cluster::from_kubeconfig(cluster.kubeconfig()).expect("it can be borrowed");
     borrowed.api().get("/api/v1/namespaces/default").expect("it answers");
     borrowed.kubectl(&["get", "namespaces"]).expect("kubectl runs");
+    let kubeconfig = cluster.node_kubeconfig("n4").expect("a kubeconfig");
+    let _node = borrowed.hollow_node("n4", &kubeconfig, &[]).expect("kubemark starts");
+    borrowed.wait_for_node("n4", PATIENCE).expect("it takes nodes");
     assert!(borrowed.pki().is_err() && borrowed.kill(Component::Etcd).is_err());
     assert!(borrowed.audit_from_now().is_err() && borrowed.kubeconfig_for("jane", &[]).is_err());
 }
