@@ -12,6 +12,7 @@ pub use binding::{
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use data_encoding::{Encoding, Specification};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -192,11 +193,14 @@ fn checksum(text: &str) -> String {
 }
 
 /// RFC 4648 base32 in lower case, without padding.
-pub(crate) fn base32() -> Encoding {
-    let mut specification = Specification::new();
-    specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    // The alphabet is a constant of the right length, so this cannot fail.
-    specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
+pub(crate) fn base32() -> &'static Encoding {
+    static LOWER: LazyLock<Encoding> = LazyLock::new(|| {
+        let mut specification = Specification::new();
+        specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        // The alphabet is a constant of the right length, so this cannot fail.
+        specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
+    });
+    &LOWER
 }
 
 #[cfg(test)]
