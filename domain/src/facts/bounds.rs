@@ -48,6 +48,13 @@ pub fn text(raw: &str) -> String {
     out
 }
 
+/// Whether [`text`] would leave it as it is: nearly every text, and a set of facts
+/// has hundreds.
+#[must_use]
+pub fn is_text(text: &str) -> bool {
+    text.len() <= LONGEST_TEXT && text.trim().len() == text.len() && !text.chars().any(char::is_control)
+}
+
 impl HostFacts {
     /// The same facts within the bounds of this file: longer texts and lists
     /// are cut at their end.
@@ -129,7 +136,9 @@ impl HostFacts {
 }
 
 fn cut(value: &mut String) {
-    *value = text(value);
+    if !is_text(value) {
+        *value = text(value);
+    }
 }
 
 fn options<const N: usize>(values: [&mut Option<String>; N]) {
@@ -155,8 +164,17 @@ fn map<V>(values: &mut BTreeMap<String, V>, bound: impl Fn(&mut V)) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::facts::{Disk, Link};
+
+    proptest! {
+        #[test]
+        fn what_is_a_text_stays_as_it_is_and_only_that(raw in "[ a\\t\u{e9}\u{7f}\u{a0}x]{0,8}|x{250,260}") {
+            prop_assert_eq!(is_text(&raw), text(&raw) == raw);
+        }
+    }
 
     #[test]
     fn a_talkative_device_fills_no_message() {
