@@ -4,6 +4,7 @@
 
 pub mod admin;
 mod bounds;
+mod codec;
 mod enroll;
 mod facts;
 mod operators;
