@@ -146,23 +146,22 @@ impl Thread {
     }
 
     /// Takes what waits. Only when the group before had company is it worth to
-    /// wait, and then no longer than until as many have come again.
+    /// wait for more, and then in one piece: to be woken for each that comes would
+    /// cost more than it brings.
     fn gather(&mut self, first: Box<dyn Task>) -> Vec<Box<dyn Task>> {
         let mut group = vec![first];
-        let until = Instant::now() + self.settings.window;
-        while group.len() < self.settings.group {
-            let next = match self.tasks.try_recv() {
-                Ok(next) => Some(next),
-                Err(_) if group.len() >= self.last_group => None,
-                Err(_) => self.tasks.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
-            };
-            let Some(next) = next else {
-                break;
-            };
-            group.push(next);
+        self.take_waiting(&mut group);
+        if group.len() < self.last_group {
+            std::thread::sleep(self.settings.window);
+            self.take_waiting(&mut group);
         }
         self.last_group = group.len();
         group
+    }
+
+    fn take_waiting(&self, group: &mut Vec<Box<dyn Task>>) {
+        let free = self.settings.group.saturating_sub(group.len());
+        group.extend(self.tasks.try_iter().take(free));
     }
 
     /// A verb that fails after it wrote takes its transaction with it: it is
