@@ -165,6 +165,30 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether the lines of the entry's node end with it: its machine is banned, or
+    /// its name released.
+    #[must_use]
+    pub const fn ends_lines(&self) -> bool {
+        match self {
+            Self::Banned { .. } | Self::Forgotten { .. } => true,
+            Self::Redeemed { .. }
+            | Self::Waiting { .. }
+            | Self::Refused { .. }
+            | Self::GaveUp { .. }
+            | Self::Approved { .. }
+            | Self::Denied { .. }
+            | Self::Authorized { .. }
+            | Self::Configured { .. }
+            | Self::Registered
+            | Self::Ready
+            | Self::NotReady { .. }
+            | Self::Unbanned { .. }
+            | Self::Left => false,
+        }
+    }
+}
+
 /// An event as it stands in the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

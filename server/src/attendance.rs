@@ -29,6 +29,9 @@ pub struct Terms {
 /// How many entries are read at one time.
 const ENTRIES_AT_ONCE: usize = 256;
 
+/// Between a change of the record and the look at it.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
+
 /// Between two looks at who is overdue, at least and at most.
 const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 const LONGEST_SWEEP: Duration = Duration::from_secs(5);
@@ -82,21 +85,24 @@ pub async fn cut_lines(lines: Arc<Lines>, cluster: Arc<dyn Cluster>, stop: Cance
             () = stop.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
         }
+        // A storm of joins changes the record a hundred times a second.
+        tokio::time::sleep(NEXT_LOOK).await;
         changes.borrow_and_update();
-        loop {
-            let Ok(entries) = cluster.entries(None, seen, ENTRIES_AT_ONCE).await else { break };
-            let Some(last) = entries.last() else { break };
-            seen = last.sequence;
-            for entry in &entries {
-                if let (Some(name), Some(why)) = (&entry.node, ends_lines(entry)) {
+        while let Ok((to, endings)) = cluster.endings(seen, ENTRIES_AT_ONCE).await {
+            for entry in &endings {
+                if let (Some(name), Some(why)) = (&entry.node, why_it_ends(entry)) {
                     lines.end(name, &why);
                 }
             }
+            if to <= seen {
+                break;
+            }
+            seen = to;
         }
     }
 }
 
-fn ends_lines(entry: &Entry) -> Option<Diagnosis> {
+fn why_it_ends(entry: &Entry) -> Option<Diagnosis> {
     let name = entry.node.as_ref()?;
     match &entry.event {
         Event::Banned { by, reason } => Some(

@@ -10,7 +10,7 @@ use berth_domain::facts::HostFacts;
 use berth_domain::identity::SpkiHash;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
 use berth_domain::name::NodeName;
-use berth_domain::node::{Ban, Binding, NodeRecord};
+use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
@@ -101,6 +101,19 @@ pub trait Joins: Send + Sync {
     /// Changes whenever anything was stored, by this process or another on the
     /// same store (then within a second). Holds the last sequence number.
     fn changes(&self) -> watch::Receiver<i64>;
+
+    /// Of the entries after a sequence number, those that end the lines of nodes
+    /// ([`Event::ends_lines`]), oldest first and `most` at one time; and up to
+    /// which entry was looked.
+    ///
+    /// # Errors
+    /// The store is away.
+    async fn endings(&self, after: i64, most: usize) -> Answer<(i64, Vec<Entry>)> {
+        let mut entries = self.entries(None, after, most).await?;
+        let seen = entries.last().map_or(after, |last| last.sequence);
+        entries.retain(|entry| entry.event.ends_lines());
+        Ok((seen, entries))
+    }
 }
 
 /// What is observed of a node.
@@ -163,6 +176,17 @@ pub struct NodeView {
     pub facts: Option<Arc<HostFacts>>,
 }
 
+/// How many nodes stand how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// Ready.
+    pub ready: u64,
+    /// Bound or registered and not Ready.
+    pub not_ready: u64,
+    /// Of a banned machine.
+    pub banned: u64,
+}
+
 /// Nodes: names, machines, keys, readiness.
 #[async_trait]
 pub trait Nodes: Send + Sync {
@@ -184,6 +208,25 @@ pub trait Nodes: Send + Sync {
 
     /// One node by name, or all by name's order.
     async fn nodes(&self, name: Option<&NodeName>) -> Answer<Vec<NodeView>>;
+
+    /// How many nodes stand how.
+    ///
+    /// # Errors
+    /// The store is away.
+    async fn count(&self) -> Answer<NodeCounts> {
+        let mut counts = NodeCounts::default();
+        for node in self.nodes(None).await? {
+            let count = match (&node.ban, &node.record.readiness) {
+                (Some(_), _) => &mut counts.banned,
+                (None, Readiness::Ready) => &mut counts.ready,
+                (None, Readiness::Bound | Readiness::Registered | Readiness::NotReady { .. }) => {
+                    &mut counts.not_ready
+                }
+            };
+            *count = count.saturating_add(1);
+        }
+        Ok(counts)
+    }
 }
 
 /// Profiles by pool.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::node::Readiness;
 use berth_telemetry::metrics::{ConnectionOutcome as Counter, Metrics, NodeState};
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::{ConnectionOutcome, Observer};
-use crate::ports::Cluster;
+use crate::ports::{Cluster, NodeCounts};
 
 /// Counts connections.
 pub(super) struct Counted(pub(super) Arc<Metrics>);
@@ -43,17 +42,7 @@ pub(super) async fn count_nodes(
     end: CancellationToken,
 ) {
     loop {
-        if let Ok(nodes) = cluster.nodes(None).await {
-            let (mut ready, mut not_ready, mut banned) = (0, 0, 0);
-            for node in nodes {
-                match (&node.ban, &node.record.readiness) {
-                    (Some(_), _) => banned += 1,
-                    (None, Readiness::Ready) => ready += 1,
-                    (None, Readiness::Bound | Readiness::Registered | Readiness::NotReady { .. }) => {
-                        not_ready += 1
-                    }
-                }
-            }
+        if let Ok(NodeCounts { ready, not_ready, banned }) = cluster.count().await {
             metrics.nodes(NodeState::Ready, ready);
             metrics.nodes(NodeState::NotReady, not_ready);
             metrics.nodes(NodeState::Banned, banned);

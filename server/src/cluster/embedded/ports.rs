@@ -16,7 +16,7 @@ use super::{Embedded, read};
 use crate::cluster::Sweep;
 use crate::cluster::ledger::Problem;
 use crate::cluster::verbs::{joins, nodes, tokens};
-use crate::ports::{Answer, Joins, NodeView, Nodes, Observation, Release, Tokens};
+use crate::ports::{Answer, Joins, NodeCounts, NodeView, Nodes, Observation, Release, Tokens};
 
 #[async_trait]
 impl Tokens for Embedded {
@@ -85,6 +85,10 @@ impl Joins for Embedded {
     fn changes(&self) -> watch::Receiver<i64> {
         self.changes.clone()
     }
+
+    async fn endings(&self, after: i64, most: usize) -> Answer<(i64, Vec<Entry>)> {
+        self.readers.ask("look for bans", move |store| read::endings(store, after, most)).await
+    }
 }
 
 #[async_trait]
@@ -141,6 +145,10 @@ impl Nodes for Embedded {
     async fn nodes(&self, name: Option<&NodeName>) -> Answer<Vec<NodeView>> {
         let (name, heard) = (name.cloned(), self.heard.clone());
         self.readers.ask("read nodes", move |store| read::views(store, &heard, name.as_ref())).await
+    }
+
+    async fn count(&self) -> Answer<NodeCounts> {
+        self.readers.ask("count nodes", |store| Ok(read::counts(store)?)).await
     }
 }
 

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::heard::Heard;
 use crate::cluster::ledger::{StoreError, Stored};
-use crate::ports::NodeView;
+use crate::ports::{NodeCounts, NodeView};
 
 /// One token with its uses.
 pub(super) fn token(store: &Connection, id: &TokenId) -> Stored<Option<TokenRecord>> {
@@ -59,6 +59,27 @@ pub(super) fn entries(store: &Connection, of: Option<JoinId>, after: i64, most: 
     }
 }
 
+/// The entries after a sequence number that end lines, and up to where was looked.
+pub(super) fn endings(store: &Connection, after: i64, most: usize) -> Stored<(i64, Vec<Entry>)> {
+    let (last, _) = position(store)?;
+    // By the text of the document: a quote within a value is escaped, so nothing but
+    // the event's own field reads like this, and no other entry is parsed.
+    let endings = rows(
+        store,
+        r#"SELECT sequence, document FROM entries WHERE sequence > ?1
+           AND (instr(document, '"event":"banned"') OR instr(document, '"event":"forgotten"'))
+           ORDER BY sequence LIMIT ?2"#,
+        (after, limit(most)),
+        entry,
+    )?;
+    let seen = match endings.last() {
+        Some(newest) if endings.len() >= most => newest.sequence,
+        Some(newest) => newest.sequence.max(last),
+        None => last,
+    };
+    Ok((seen.max(after), endings))
+}
+
 /// The newest entry of a join.
 pub(super) fn newest_entry(store: &Connection, of: JoinId) -> Stored<Option<Entry>> {
     let found = rows(
@@ -100,6 +121,22 @@ pub(super) fn views(store: &Connection, heard: &Heard, name: Option<&NodeName>) 
             })
         },
     )
+}
+
+/// How many nodes stand how, without a look at any document.
+pub(super) fn counts(store: &Connection) -> rusqlite::Result<NodeCounts> {
+    let mut statement = store.prepare_cached(
+        "SELECT count(*) FILTER (WHERE bans.machine IS NULL AND readiness = 'Ready'),
+                count(*) FILTER (WHERE bans.machine IS NULL AND readiness <> 'Ready'),
+                count(bans.machine)
+         FROM nodes LEFT JOIN bans ON bans.machine = nodes.machine",
+    )?;
+    let count = |row: &Row<'_>, column| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
+    statement.query_row([], |row| {
+        Ok(NodeCounts { ready: count(row, 0)?, not_ready: count(row, 1)?, banned: count(row, 2)? })
+    })
 }
 
 /// Names of Ready nodes that were not heard since `now - grace`; by indexes
