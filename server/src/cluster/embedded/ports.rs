@@ -103,7 +103,7 @@ impl Nodes for Embedded {
         // Nearly every caller comes with the key in use: that is a read.
         let judged = self
             .readers
-            .ask("admit a node", move |store| {
+            .ask_at_hand("admit a node", move |store| {
                 let node = read::node(store, &heard, &asked)?;
                 let ban = match &node {
                     Some(node) => read::ban(store, node.machine)?,

@@ -18,11 +18,46 @@ pub(super) struct Readers {
     free: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     patience: Duration,
+    /// For questions that are answered where they are asked.
+    at_hand: Mutex<Option<Connection>>,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf, most: usize, patience: Duration) -> Self {
-        Self { path, free: Arc::default(), permits: Arc::new(Semaphore::new(most.max(1))), patience }
+        Self {
+            path,
+            free: Arc::default(),
+            permits: Arc::new(Semaphore::new(most.max(1))),
+            patience,
+            at_hand: Mutex::default(),
+        }
+    }
+
+    /// Answers a question about a row or two, found by their keys, on the thread that
+    /// asks: that takes some microseconds, and the way to another thread and back
+    /// takes more. It never waits for a lock: then, it goes that way too.
+    pub(super) async fn ask_at_hand<T, F>(&self, operation: &'static str, question: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Stored<T> + Send + 'static,
+    {
+        match self.answer_at_hand(&question) {
+            Some(answer) => Ok(answer),
+            None => self.ask(operation, question).await,
+        }
+    }
+
+    fn answer_at_hand<T>(&self, question: impl Fn(&Connection) -> Stored<T>) -> Option<T> {
+        let mut at_hand = self.at_hand.try_lock().ok()?;
+        if self.permits.is_closed() {
+            return None;
+        }
+        if at_hand.is_none() {
+            let connection = schema::reader(&self.path).ok()?;
+            connection.busy_timeout(Duration::ZERO).ok()?;
+            *at_hand = Some(connection);
+        }
+        question(at_hand.as_ref()?).ok()
     }
 
     /// Runs a question on a blocking thread.
@@ -56,6 +91,7 @@ impl Readers {
     /// Takes no more questions.
     pub(super) fn close(&self) {
         self.permits.close();
+        drop(self.at_hand.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
