@@ -116,8 +116,11 @@ pub(super) trait TokenLedger {
     /// Keeps a token's record; its uses stay as they are.
     fn keep_token(&mut self, token: &TokenRecord) -> Stored<()>;
 
-    /// Keeps the newest use of a token: the last of `token.used`.
-    fn keep_use(&mut self, token: TokenRecord) -> Stored<()>;
+    /// The token's record, for a use to be added in place: it may have ten thousand.
+    fn open_token(&mut self, id: &TokenId) -> Stored<Option<&mut TokenRecord>>;
+
+    /// Keeps the newest use of an opened token: the last of `used`.
+    fn keep_use(&mut self, id: &TokenId) -> Stored<()>;
 
     /// Drops a token and its uses.
     fn drop_token(&mut self, id: &TokenId) -> Stored<()>;
@@ -155,6 +158,9 @@ pub(super) trait NodeLedger {
 
     /// Keeps a node's record.
     fn keep_node(&mut self, node: &NodeRecord) -> Stored<()>;
+
+    /// Notes that a node's agent was heard. It need not be durable.
+    fn note_heard(&mut self, name: &NodeName, at: Timestamp);
 
     /// Drops a node and its facts.
     fn drop_node(&mut self, name: &NodeName) -> Stored<()>;

@@ -204,8 +204,11 @@ impl TokenLedger for State {
         Ok(())
     }
 
-    fn keep_use(&mut self, token: TokenRecord) -> Stored<()> {
-        self.tokens.insert(token.id.clone(), token);
+    fn open_token(&mut self, id: &TokenId) -> Stored<Option<&mut TokenRecord>> {
+        Ok(self.tokens.get_mut(id))
+    }
+
+    fn keep_use(&mut self, _: &TokenId) -> Stored<()> {
         Ok(())
     }
 
@@ -278,6 +281,12 @@ impl NodeLedger for State {
     fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
         self.nodes.insert(node.identity.name.clone(), node.clone());
         Ok(())
+    }
+
+    fn note_heard(&mut self, name: &NodeName, at: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.last_seen = node.last_seen.max(at);
+        }
     }
 
     fn drop_node(&mut self, name: &NodeName) -> Stored<()> {

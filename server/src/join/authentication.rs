@@ -104,7 +104,8 @@ pub(super) async fn run(
         known.as_ref().map_or_else(|| world.decoys.verifier(&hello.token), |token| token.verifier.clone());
     let proved = verifier.check_client(line.channel(), &said, &proof);
     let token = match (known, proved) {
-        (Some(token), Ok(())) => token,
+        // Its uses are the store's matter, and there may be ten thousand of them.
+        (Some(token), Ok(())) => TokenRecord { used: Vec::new(), ..token },
         (Some(_), Err(_)) => return Err(rejected(&hello.token, "its secret was wrong").into()),
         (None, Ok(()) | Err(_)) => return Err(rejected(&hello.token, "there is no such token").into()),
     };

@@ -24,8 +24,10 @@ pub(super) struct Book {
     store: Connection,
     heard: Arc<Heard>,
     recent: Arc<Recent>,
-    /// Tokens as this transaction sees them; good as long as nobody else writes.
-    tokens: HashMap<TokenId, Arc<TokenRecord>>,
+    /// Records as this transaction sees them; good as long as nobody else writes.
+    tokens: HashMap<TokenId, TokenRecord>,
+    joins: HashMap<JoinId, JoinRecord>,
+    nodes: HashMap<NodeName, NodeRecord>,
     changed_tokens: Vec<TokenId>,
     gone_nodes: Vec<NodeName>,
     wrote: bool,
@@ -40,6 +42,8 @@ impl Book {
             heard,
             recent,
             tokens: HashMap::new(),
+            joins: HashMap::new(),
+            nodes: HashMap::new(),
             changed_tokens: Vec::new(),
             gone_nodes: Vec::new(),
             wrote: false,
@@ -61,6 +65,8 @@ impl Book {
     /// transaction was rolled back.
     pub(super) fn forget(&mut self) {
         self.tokens.clear();
+        self.joins.clear();
+        self.nodes.clear();
         self.changed_tokens.clear();
         self.gone_nodes.clear();
         self.recent.clear();
@@ -85,6 +91,9 @@ impl Book {
         )?;
         for (name, at) in marks {
             statement.execute((name.as_str(), at.millis()))?;
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.last_seen = node.last_seen.max(*at);
+            }
         }
         Ok(())
     }
@@ -100,14 +109,23 @@ impl Book {
 
     /// The transaction is durable.
     pub(super) fn committed(&mut self) {
-        for id in std::mem::take(&mut self.changed_tokens) {
-            self.recent.publish(&id, self.tokens.get(&id).cloned());
+        let mut changed = std::mem::take(&mut self.changed_tokens);
+        changed.sort_unstable();
+        changed.dedup();
+        for id in changed {
+            self.recent.publish(&id, self.tokens.get(&id).cloned().map(Arc::new));
         }
         for name in std::mem::take(&mut self.gone_nodes) {
             self.heard.forget(&name);
         }
         if self.tokens.len() > MOST_TOKENS {
             self.tokens.clear();
+        }
+        if self.joins.len() > MOST_RECORDS {
+            self.joins.clear();
+        }
+        if self.nodes.len() > MOST_RECORDS {
+            self.nodes.clear();
         }
     }
 
@@ -117,22 +135,23 @@ impl Book {
         Ok(self.store.prepare_cached(sql)?.execute(with)?)
     }
 
+    /// Drops joins; what is remembered of them no longer holds.
+    fn prune_joins(&mut self, sql: &str, with: impl Params) -> Stored<()> {
+        if self.execute(sql, with)? > 0 {
+            self.joins.clear();
+        }
+        Ok(())
+    }
+
     fn remember(&mut self, token: TokenRecord) {
         self.changed_tokens.push(token.id.clone());
-        self.tokens.insert(token.id.clone(), Arc::new(token));
+        self.tokens.insert(token.id.clone(), token);
     }
 }
 
 impl TokenLedger for Book {
     fn token(&mut self, id: &TokenId) -> Stored<Option<TokenRecord>> {
-        if let Some(token) = self.tokens.get(id) {
-            return Ok(Some(TokenRecord::clone(token)));
-        }
-        let token = read::token(&self.store, id)?;
-        if let Some(token) = &token {
-            self.tokens.insert(id.clone(), Arc::new(token.clone()));
-        }
-        Ok(token)
+        Ok(self.open_token(id)?.cloned())
     }
 
     fn keep_token(&mut self, token: &TokenRecord) -> Stored<()> {
@@ -147,15 +166,26 @@ impl TokenLedger for Book {
         Ok(())
     }
 
-    fn keep_use(&mut self, token: TokenRecord) -> Stored<()> {
+    fn open_token(&mut self, id: &TokenId) -> Stored<Option<&mut TokenRecord>> {
+        if !self.tokens.contains_key(id)
+            && let Some(token) = read::token(&self.store, id)?
+        {
+            self.tokens.insert(id.clone(), token);
+        }
+        Ok(self.tokens.get_mut(id))
+    }
+
+    fn keep_use(&mut self, id: &TokenId) -> Stored<()> {
+        let Some(token) = self.tokens.get(id) else { return Ok(()) };
         if let Some(newest) = token.used.last() {
+            let (number, key, at) = (count(token.used.len()), newest.key.0, newest.at.millis());
             // The primary key makes this the compare-and-swap: a number is used once.
             self.execute(
                 "INSERT INTO uses (token, number, key, at) VALUES (?1, ?2, ?3, ?4)",
-                (token.id.as_str(), count(token.used.len()), newest.key.0, newest.at.millis()),
+                (id.as_str(), number, key, at),
             )?;
         }
-        self.remember(token);
+        self.changed_tokens.push(id.clone());
         Ok(())
     }
 
@@ -169,7 +199,14 @@ impl TokenLedger for Book {
 
 impl JoinLedger for Book {
     fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>> {
-        read::join(&self.store, id)
+        if let Some(join) = self.joins.get(&id) {
+            return Ok(Some(join.clone()));
+        }
+        let join = read::join(&self.store, id)?;
+        if let Some(join) = &join {
+            self.joins.insert(id, join.clone());
+        }
+        Ok(join)
     }
 
     fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
@@ -185,6 +222,7 @@ impl JoinLedger for Book {
                 text("join", record)?,
             ),
         )?;
+        self.joins.insert(record.id, record.clone());
         Ok(())
     }
 
@@ -213,16 +251,15 @@ impl JoinLedger for Book {
     }
 
     fn prune_unproven(&mut self, most: usize) -> Stored<()> {
-        self.execute(
+        self.prune_joins(
             "DELETE FROM joins WHERE number IN (
                 SELECT number FROM joins WHERE proven = 0 ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?1)",
             [count(most)],
-        )?;
-        Ok(())
+        )
     }
 
     fn prune_finished(&mut self, before: Timestamp, most: usize) -> Stored<()> {
-        self.execute(
+        self.prune_joins(
             "DELETE FROM joins WHERE number IN (
                 SELECT number FROM joins WHERE proven = 1 AND finished = 1 AND updated < ?1
                 UNION SELECT number FROM (
@@ -230,35 +267,59 @@ impl JoinLedger for Book {
                     ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?2))
              AND NOT EXISTS (SELECT 1 FROM nodes WHERE join_id = joins.id)",
             (before.millis(), count(most)),
-        )?;
-        Ok(())
+        )
     }
 }
 
 impl NodeLedger for Book {
     fn node(&mut self, name: &NodeName) -> Stored<Option<NodeRecord>> {
-        read::node(&self.store, &self.heard, name)
+        match self.nodes.get(name) {
+            Some(node) => {
+                let last_seen = self.heard.last(name).map_or(node.last_seen, |at| at.max(node.last_seen));
+                Ok(Some(NodeRecord { last_seen, ..node.clone() }))
+            }
+            None => {
+                let node = read::node(&self.store, &self.heard, name)?;
+                if let Some(node) = &node {
+                    self.nodes.insert(name.clone(), node.clone());
+                }
+                Ok(node)
+            }
+        }
     }
 
     fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
-        self.execute(
-            "INSERT INTO nodes (name, machine, join_id, readiness, seen, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (name) DO UPDATE SET machine = excluded.machine, join_id = excluded.join_id,
-             readiness = excluded.readiness, seen = excluded.seen, document = excluded.document",
-            (
-                node.identity.name.as_str(),
-                node.machine.to_hex(),
-                node.join.to_string(),
-                node.readiness.as_str(),
-                node.last_seen.millis(),
-                text("node", node)?,
-            ),
-        )?;
+        let name = &node.identity.name;
+        let known = self.nodes.get(name);
+        let is_the_same = known.is_some_and(|known| known.machine == node.machine && known.join == node.join);
+        let (readiness, seen) = (node.readiness.as_str(), node.last_seen.millis());
+        let document = text("node", node)?;
+        if is_the_same {
+            // To set a column is to write its indexes anew, and a join's place in its
+            // index is a page that nobody else's write has in common.
+            self.execute(
+                "UPDATE nodes SET readiness = ?2, seen = ?3, document = ?4 WHERE name = ?1",
+                (name.as_str(), readiness, seen, document),
+            )?;
+        } else {
+            self.execute(
+                "INSERT INTO nodes (name, machine, join_id, readiness, seen, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (name) DO UPDATE SET machine = excluded.machine, join_id = excluded.join_id,
+                 readiness = excluded.readiness, seen = excluded.seen, document = excluded.document",
+                (name.as_str(), node.machine.to_hex(), node.join.to_string(), readiness, seen, document),
+            )?;
+        }
+        self.nodes.insert(node.identity.name.clone(), node.clone());
         Ok(())
+    }
+
+    fn note_heard(&mut self, name: &NodeName, at: Timestamp) {
+        self.heard.note(name, at);
     }
 
     fn drop_node(&mut self, name: &NodeName) -> Stored<()> {
         self.execute("DELETE FROM nodes WHERE name = ?1", [name.as_str()])?;
+        self.nodes.remove(name);
         self.gone_nodes.push(name.clone());
         Ok(())
     }
@@ -292,6 +353,9 @@ impl NodeLedger for Book {
         Ok(())
     }
 }
+
+/// The most joins, and the most nodes, that are remembered.
+const MOST_RECORDS: usize = 1_024;
 
 fn text(kind: &'static str, document: &impl Serialize) -> Stored<String> {
     serde_json::to_string(document).map_err(StoreError::document(kind))

@@ -78,7 +78,11 @@ pub(in crate::cluster) fn observe(
 ) -> Result<(), Problem> {
     let mut node = ledger.node(name)?.ok_or_else(|| unknown(name))?;
     let event = match what {
-        Observation::Configured { profile } => Some(Event::Configured { profile }),
+        Observation::Configured { profile } => {
+            // Nothing else of the node changes, so its record stays as it is.
+            ledger.note_heard(name, now);
+            return Ok(joins::record(ledger, node.join, Some(name), Event::Configured { profile }, now)?);
+        }
         Observation::Registered { facts } => {
             ledger.keep_facts(name, &facts)?;
             node.readiness = Readiness::Registered;

@@ -26,13 +26,13 @@ pub(in crate::cluster) fn redeem(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<Use, Problem> {
-    let Some(mut token) = ledger.token(&claim.token)? else {
+    let Some(token) = ledger.open_token(&claim.token)? else {
         return Err(rejected(&claim.token, "there is no such token").into());
     };
     let uses = token.used.len();
     let granted = token.redeem(claim, now)?;
     if token.used.len() > uses {
-        ledger.keep_use(token)?;
+        ledger.keep_use(&claim.token)?;
         let event = Event::Redeemed { origin: origin.clone(), key: claim.key };
         joins::record(ledger, granted.join, None, event, now)?;
     }
