@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -139,7 +140,15 @@ impl Bound {
     ) -> Result<(), ServeError> {
         // A child: a listener that fails drains its own connections, not the server.
         let front = connection::Front::new(self.settings, tls, lanes, drain.child_token());
-        accept::run(Arc::new(front), self.listener, self.connections).await
+        // A task of its own: it then runs beside its connections, and does not wake
+        // the program's main thread for each that comes and goes.
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept::run(Arc::new(front), self.listener, self.connections));
+        match accepting.join_next().await {
+            Some(Ok(served)) => served,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) | None => Ok(()),
+        }
     }
 }
 
