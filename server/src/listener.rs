@@ -8,6 +8,7 @@
 mod accept;
 mod connection;
 mod failure;
+mod gathering;
 pub mod limits;
 mod message;
 mod observer;

@@ -27,6 +27,7 @@ use tower::Service;
 
 use super::accept::jittered;
 use super::failure;
+use super::gathering::Gathering;
 use super::limits::{LaneLimits, Limits};
 use super::message::BoundedMessages;
 use super::observer::{ConnectionOutcome, Lane, Observer};
@@ -195,7 +196,7 @@ async fn serve(front: &Front, lane: Lane, stream: TlsStream<TcpStream>, peer: Pe
         InspectReader::new(stream, move |bytes: &[u8]| standing.receive(bytes.len()))
     };
     let requests = Requests { routes: door.routes.clone(), peer, message_bytes: limits.message_bytes };
-    let mut connection = pin!(door.http.serve_connection(TokioIo::new(counted), requests));
+    let mut connection = pin!(door.http.serve_connection(TokioIo::new(Gathering::new(counted)), requests));
     let mut drained = pin!(front.drain.cancelled());
     let began = Instant::now();
     let mut stage = Stage::Preface;

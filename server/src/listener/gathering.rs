@@ -1,0 +1,152 @@
+//! Gathers what HTTP/2 writes within one turn into one write: an answer's header,
+//! its message and its trailer come from different tasks, and each would be a TLS
+//! record, a system call and a packet of its own. They cost more than a signature.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream whose flush lets the tasks that are ready run first, and then writes
+/// all that has come together. Nothing is kept between two flushes.
+#[derive(Debug)]
+pub(super) struct Gathering<S> {
+    stream: S,
+    gathered: Vec<u8>,
+    written: usize,
+    /// The others have had their turn.
+    yielded: bool,
+}
+
+impl<S> Gathering<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, gathered: Vec::new(), written: 0, yielded: false }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gathering<S> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.gathered.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written = self.written.saturating_add(written);
+        }
+        self.gathered = Vec::new();
+        self.written = 0;
+        self.yielded = false;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.gathered.len() >= ENOUGH {
+            ready!(this.poll_write_out(cx))?;
+        }
+        this.gathered.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.gathered.is_empty() {
+            if !std::mem::replace(&mut this.yielded, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(this.poll_write_out(cx))?;
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_out(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, into)
+    }
+}
+
+/// Bytes that are written out before more is taken: a TLS record (RFC 8446 section 5.1).
+const ENOUGH: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// A wire that counts its writes.
+    #[derive(Default)]
+    struct Wire(Vec<Vec<u8>>);
+
+    impl AsyncWrite for Wire {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn put(line: &mut Gathering<Wire>, cx: &mut Context<'_>, bytes: &[u8]) {
+        assert!(
+            matches!(Pin::new(line).poll_write(cx, bytes), Poll::Ready(Ok(taken)) if taken == bytes.len())
+        );
+    }
+
+    fn flush(line: &mut Gathering<Wire>, cx: &mut Context<'_>) -> bool {
+        Pin::new(line).poll_flush(cx).is_ready()
+    }
+
+    #[test]
+    fn what_comes_before_the_second_look_leaves_in_one_piece() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut line = Gathering::new(Wire::default());
+        assert!(flush(&mut line, cx), "there is nothing to wait for");
+        put(&mut line, cx, b"header ");
+        assert!(!flush(&mut line, cx), "the others have their turn");
+        put(&mut line, cx, b"message");
+        assert!(flush(&mut line, cx));
+        put(&mut line, cx, b"trailer");
+        assert!(!flush(&mut line, cx), "each flush yields anew");
+        assert!(Pin::new(&mut line).poll_shutdown(cx).is_ready());
+        assert_eq!(line.stream.0, [b"header message".to_vec(), b"trailer".to_vec()]);
+    }
+
+    #[test]
+    fn what_fills_a_record_does_not_wait_for_a_flush() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut line = Gathering::new(Wire::default());
+        put(&mut line, cx, &[1; ENOUGH]);
+        put(&mut line, cx, &[2]);
+        assert_eq!(line.stream.0, [vec![1; ENOUGH]]);
+    }
+
+    #[tokio::test]
+    async fn reading_goes_straight_through() {
+        let mut line = Gathering::new(tokio::io::join(&b"word"[..], tokio::io::sink()));
+        let mut word = String::new();
+        line.read_to_string(&mut word).await.expect("bytes");
+        assert_eq!(word, "word");
+    }
+}
