@@ -154,6 +154,17 @@ impl Node {
         Ok(())
     }
 
+    /// Where an attending node says that it lives.
+    pub(crate) fn line(&self) -> Option<mpsc::Sender<v1::AttendRequest>> {
+        self.attendance.as_ref().map(|(say, _)| say.clone())
+    }
+
+    /// Takes its leave: its name is free again.
+    pub(crate) async fn leave(&mut self) -> Result<()> {
+        self.service.leave(v1::LeaveRequest {}).await?;
+        Ok(())
+    }
+
     /// Asks for a certificate for a new key.
     pub(crate) async fn renew(&mut self) -> Result<()> {
         let key = KeyPair::generate().context("a key")?;

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use berth_domain::conversation::AttendFromAgent;
 use berth_domain::token::JoinToken;
+use berth_proto::attend_to_server;
 use clap::Parser;
 use tokio::task::JoinSet;
 
@@ -66,17 +68,19 @@ async fn measure(options: &Options) -> Result<()> {
     let mut floors = Vec::new();
     let mut joins = Vec::new();
     for (round, token) in rounds.iter().enumerate() {
-        floors.push(floor.join()?);
+        sleep_until_quiet(&server).await?;
+        let floor_before = floor.join()?;
         let before = server.spent()?;
         let met = crowd(&fleet, token, round * options.joins, options.joins).await?;
         let spent = server.spent()?.checked_sub(before).context("CPU time goes forward")?;
-        drop(met);
         // The first round fills caches and pools: it is not counted.
         if round > 0 {
+            floors.push(floor_before.min(floor.join()?));
             joins.push(per(spent, options.joins)?);
         }
+        // Machines that only vanished would be looked for while others join.
+        leave(met).await?;
     }
-    floors.remove(0);
     report("join", "C1", &floors, &joins, "server CPU of a durable join over both connections", 0.45);
 
     sleep_until_quiet(&server).await?;
@@ -85,6 +89,8 @@ async fn measure(options: &Options) -> Result<()> {
     for node in &mut attending {
         node.attend().await?;
     }
+    let _beating = keep_alive(&attending);
+    sleep_until_quiet(&server).await?;
     let grown = resident(options.server_pid)?.saturating_sub(before);
     let each = grown as f64 / attending.len() as f64;
     println!(
@@ -97,16 +103,16 @@ async fn measure(options: &Options) -> Result<()> {
     let mut renewals = Vec::new();
     let mut renewal_floors = Vec::new();
     for (round, part) in attending.chunks_mut(options.joins).enumerate() {
-        renewal_floors.push(floor.renewal()?);
+        let floor_before = floor.renewal()?;
         let before = server.spent()?;
         let asked = part.len();
         futures_util::future::try_join_all(part.iter_mut().map(Node::renew)).await?;
         let spent = server.spent()?.checked_sub(before).context("CPU time goes forward")?;
         if round > 0 {
+            renewal_floors.push(floor_before.min(floor.renewal()?));
             renewals.push(per(spent, asked)?);
         }
     }
-    renewal_floors.remove(0);
     report(
         "renewal",
         "C8",
@@ -137,6 +143,37 @@ async fn crowd(fleet: &Arc<Fleet>, token: &JoinToken, first: usize, count: usize
     Ok(joined)
 }
 
+/// Lets machines leave as an operator's `berth-agent leave` does, some at a time.
+async fn leave(nodes: Vec<Node>) -> Result<()> {
+    let mut leaving = JoinSet::new();
+    for mut node in nodes {
+        if leaving.len() >= IN_FLIGHT {
+            leaving.join_next().await.context("a machine is leaving")???;
+        }
+        leaving.spawn(async move { node.leave().await });
+    }
+    while let Some(left) = leaving.join_next().await {
+        left??;
+    }
+    Ok(())
+}
+
+/// Lets the nodes say now and then that they live, as agents do. Ends with the set.
+fn keep_alive(nodes: &[Node]) -> JoinSet<()> {
+    let lines: Vec<_> = nodes.iter().filter_map(Node::line).collect();
+    let mut beating = JoinSet::new();
+    beating.spawn(async move {
+        loop {
+            tokio::time::sleep(HEARTBEATS).await;
+            for line in &lines {
+                // A line that is full or gone has no need of another.
+                let _ = line.try_send(attend_to_server(&AttendFromAgent::Heartbeat));
+            }
+        }
+    });
+    beating
+}
+
 fn per(spent: Duration, count: usize) -> Result<f64> {
     ensure!(count > 0 && !spent.is_zero(), "nothing was measured");
     Ok(spent.as_secs_f64() * 1e6 / count as f64)
@@ -159,6 +196,8 @@ fn report(name: &str, metric: &str, floors: &[f64], costs: &[f64], what: &str, a
     }
 }
 
+/// Between two heartbeats of an attending node.
+const HEARTBEATS: Duration = Duration::from_secs(10);
 /// Joins under way at one time.
 const IN_FLIGHT: usize = 64;
 /// Largest (max − min) ÷ median of the reference leg.
