@@ -1,34 +1,32 @@
 //! Processors: what they are from `/proc/cpuinfo`, how many from sysfs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use berth_domain::facts::{Cpu, bounds};
 
 use super::{Roots, read};
 
 pub(super) fn cpu(roots: &Roots) -> Cpu {
-    let text = read::whole(&roots.proc.join("cpuinfo")).unwrap_or_default();
-    // The first block speaks for all; s390x and POWER put common lines behind
-    // the blocks, so those are looked for in the whole.
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let value = |key: &str| {
-        let value = first.lines().chain(text.lines()).find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            (name.trim() == key).then(|| bounds::text(value))
-        });
-        value.filter(|value| !value.is_empty())
-    };
+    // The first block speaks for all; s390x and POWER put common lines behind the
+    // blocks: so the first line of each name counts, wherever it is.
+    let mut first: BTreeMap<&'static str, String> = BTreeMap::new();
+    let mut processors = 0_u32;
+    let _absent = read::lines(&roots.proc.join("cpuinfo"), |line| {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        if line.starts_with("processor") {
+            processors = processors.saturating_add(1);
+        }
+        if let Some(name) = LINES.into_iter().find(|known| *known == name.trim()) {
+            first.entry(name).or_insert_with(|| value.to_owned());
+        }
+        ControlFlow::Continue(())
+    });
+    let value = |key: &str| first.get(key).map(|value| bounds::text(value)).filter(|value| !value.is_empty());
     let implementer =
         || value("CPU implementer").map(|number| implementer_name(&number).unwrap_or(&number).to_owned());
-    let features = ["flags", "Features", "features", "isa"].into_iter().find_map(|key| {
-        let line = first
-            .lines()
-            .chain(text.lines())
-            .find(|line| line.split(':').next().is_some_and(|name| name.trim() == key))?;
-        Some(line.split_once(':')?.1.to_owned())
-    });
-    let features: BTreeSet<String> =
-        features.unwrap_or_default().split_whitespace().map(bounds::text).collect();
+    let features = FEATURES.into_iter().find_map(|key| first.get(key)).map_or("", String::as_str);
+    let features: BTreeSet<String> = features.split_whitespace().map(bounds::text).collect();
     let (sockets, cores) = topology(roots);
     Cpu {
         vendor: value("vendor_id").or_else(implementer),
@@ -39,7 +37,7 @@ pub(super) fn cpu(roots: &Roots) -> Cpu {
         family: value("cpu family").and_then(|family| family.parse().ok()),
         sockets,
         cores,
-        threads: threads(roots, &text),
+        threads: threads(roots, processors),
         features: features.into_iter().collect(),
     }
 }
@@ -52,11 +50,28 @@ pub(super) fn hypervisor_bit(roots: &Roots) -> Option<bool> {
     Some(flags.split_whitespace().any(|flag| flag == "hypervisor"))
 }
 
-fn threads(roots: &Roots, cpuinfo: &str) -> Option<u32> {
+/// The lines of `/proc/cpuinfo` that tell what the processor is.
+const LINES: [&str; 11] = [
+    "vendor_id",
+    "CPU implementer",
+    "model name",
+    "CPU part",
+    "cpu",
+    "uarch",
+    "cpu family",
+    "flags",
+    "Features",
+    "features",
+    "isa",
+];
+
+/// Those of them that tell what it can do, by architecture.
+const FEATURES: [&str; 4] = ["flags", "Features", "features", "isa"];
+
+fn threads(roots: &Roots, named: u32) -> Option<u32> {
     let online = read::text(&roots.sys.join("devices/system/cpu/online"));
     let listed = online.and_then(|list| count(&list));
-    let named = || u32::try_from(cpuinfo.lines().filter(|line| line.starts_with("processor")).count()).ok();
-    listed.or_else(named).filter(|threads| *threads > 0)
+    listed.or(Some(named)).filter(|threads| *threads > 0)
 }
 
 /// Sockets and cores, as many as there are different sets of threads.

@@ -1,6 +1,7 @@
 //! Disks, PCI devices and the TPM, from sysfs.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use berth_domain::facts::{Disk, PciDevice, Tpm, bounds};
 
@@ -79,27 +80,34 @@ pub(super) fn tpm(roots: &Roots) -> Option<Tpm> {
 /// Puts in the names of vendors and devices where the host has the PCI id list
 /// (`pci.ids`: a line `vvvv  Vendor`, then lines `\tdddd  Device`).
 fn name_devices(roots: &Roots, devices: &mut [PciDevice]) {
-    let list = ["usr/share/hwdata/pci.ids", "usr/share/misc/pci.ids"]
-        .iter()
-        .find_map(|path| read::whole(&roots.live.join(path)));
-    let Some(list) = list.filter(|_| !devices.is_empty()) else { return };
+    if devices.is_empty() {
+        return;
+    }
     let mut vendors = BTreeMap::new();
     let mut names = BTreeMap::new();
     let mut vendor = None;
-    for line in list.lines() {
-        if let Some(line) = line.strip_prefix('\t') {
-            if let (Some(vendor), Some((id, name))) = (vendor, entry(line)) {
-                names.insert((vendor, id), name);
+    // The list has more than a megabyte, a machine some dozen devices.
+    let wanted = |devices: &[PciDevice], id: u16| devices.iter().any(|device| device.vendor_id == id);
+    let lists = ["usr/share/hwdata/pci.ids", "usr/share/misc/pci.ids"];
+    let _absent = lists.iter().find_map(|list| {
+        read::lines(&roots.live.join(list), |line| {
+            if let Some(line) = line.strip_prefix('\t') {
+                if let (Some(vendor), Some((id, name))) = (vendor, entry(line))
+                    && devices.iter().any(|device| (device.vendor_id, device.device_id) == (vendor, id))
+                {
+                    names.insert((vendor, id), bounds::text(name));
+                }
+            } else {
+                let found = entry(line).filter(|(id, _)| wanted(devices, *id));
+                vendor = found.map(|(id, _)| id);
+                vendors.extend(found.map(|(id, name)| (id, bounds::text(name))));
             }
-        } else {
-            let wanted = entry(line).filter(|(id, _)| devices.iter().any(|device| device.vendor_id == *id));
-            vendor = wanted.map(|(id, _)| id);
-            vendors.extend(wanted);
-        }
-    }
+            ControlFlow::Continue(())
+        })
+    });
     for device in devices {
-        device.vendor = vendors.get(&device.vendor_id).map(|name| bounds::text(name));
-        device.device = names.get(&(device.vendor_id, device.device_id)).map(|name| bounds::text(name));
+        device.vendor = vendors.get(&device.vendor_id).cloned();
+        device.device = names.get(&(device.vendor_id, device.device_id)).cloned();
     }
 }
 

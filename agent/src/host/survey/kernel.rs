@@ -2,6 +2,7 @@
 //! agent's own privileges.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use berth_domain::facts::{Cgroup, CgroupVersion, ModuleState, Privileges, Swap, bounds};
 
@@ -68,44 +69,43 @@ pub(super) fn swaps(roots: &Roots) -> Vec<Swap> {
 /// The state of each module; nothing where the kernel's own tables cannot be
 /// read, since then nothing says that a module is absent.
 pub(super) fn modules(roots: &Roots, release: Option<&str>) -> BTreeMap<String, ModuleState> {
-    let loaded = read::whole(&roots.proc.join("modules"));
-    let file_systems = read::whole(&roots.proc.join("filesystems"));
-    if loaded.is_none() && file_systems.is_none() {
+    let (loaded, file_systems) = (roots.proc.join("modules"), roots.proc.join("filesystems"));
+    if !loaded.is_file() && !file_systems.is_file() {
         return BTreeMap::new();
     }
-    let loaded = loaded.unwrap_or_default();
     let directory = release
         .filter(|release| !release.contains('/'))
         .map(|release| roots.live.join("lib/modules").join(release));
-    let list = |name: &str| {
-        directory.as_ref().and_then(|directory| read::whole(&directory.join(name))).unwrap_or_default()
-    };
-    let (builtin, files) = (list("modules.builtin"), list("modules.dep"));
     let state = |module: &str| {
-        // A module's file may write `-` where its name has `_`.
         let is_listed = |list: &str| {
             let name = format!("/{module}.ko");
-            list.lines()
-                .any(|line| line.split(':').next().is_some_and(|path| path.replace('-', "_").contains(&name)))
+            let names_it = |line: &str| {
+                let path = line.split(':').next().unwrap_or_default();
+                // A module's file may write `-` where its name has `_`.
+                path.replace('-', "_").contains(&name)
+            };
+            directory.as_ref().is_some_and(|directory| has_line(&directory.join(list), names_it))
         };
         let serves = match module {
-            "overlay" => file_systems
-                .as_deref()
-                .is_some_and(|list| list.lines().any(|line| line.ends_with("\toverlay"))),
+            "overlay" => has_line(&file_systems, |line| line.ends_with("\toverlay")),
             "br_netfilter" => roots.proc.join("sys/net/bridge").is_dir(),
             _ => false,
         };
-        if loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
+        if has_line(&loaded, |line| line.split(' ').next() == Some(module)) {
             ModuleState::Loaded
-        } else if serves || roots.sys.join("module").join(module).is_dir() || is_listed(&builtin) {
+        } else if serves || roots.sys.join("module").join(module).is_dir() || is_listed("modules.builtin") {
             ModuleState::Builtin
-        } else if is_listed(&files) {
+        } else if is_listed("modules.dep") {
             ModuleState::Available
         } else {
             ModuleState::Absent
         }
     };
     MODULES.iter().map(|module| ((*module).to_owned(), state(module))).collect()
+}
+
+fn has_line(table: &Path, is_it: impl Fn(&str) -> bool) -> bool {
+    read::find(table, |line| is_it(line).then_some(())).is_some()
 }
 
 pub(super) fn sysctls(roots: &Roots) -> BTreeMap<String, String> {

@@ -7,7 +7,7 @@ use berth_domain::facts::{HugePages, Memory, NumaNode};
 use super::{Roots, read};
 
 pub(super) fn memory(roots: &Roots) -> Memory {
-    let text = read::whole(&roots.proc.join("meminfo")).unwrap_or_default();
+    let text = read::start(&roots.proc.join("meminfo"), 64 << 10).unwrap_or_default();
     let amount = |key| read::field(&text, key).and_then(read::kibibytes);
     Memory { total_bytes: amount("MemTotal:"), available_bytes: amount("MemAvailable:") }
 }
@@ -19,7 +19,7 @@ pub(super) fn numa_nodes(roots: &Roots) -> Vec<NumaNode> {
         .filter_map(|name| {
             let id = read::numbered(name, "node")?;
             let node = nodes.join(name);
-            let text = read::whole(&node.join("meminfo")).unwrap_or_default();
+            let text = read::start(&node.join("meminfo"), 64 << 10).unwrap_or_default();
             Some(NumaNode {
                 id,
                 cpus: read::text(&node.join("cpulist")).unwrap_or_default(),

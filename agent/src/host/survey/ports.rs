@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 
 use berth_domain::facts::{Holder, ListeningPort, bounds};
 
@@ -10,18 +11,29 @@ use super::{Roots, read};
 /// The kubelet's server and health ports, and kube-proxy's health port.
 const PORTS: [u16; 3] = [10248, 10250, 10256];
 
-/// The kernel lists listeners before connections, so the start of its table
-/// has them all.
-const TABLE_START: u64 = 1 << 20;
-
 /// The most file descriptors that are looked at to find a port's holder.
 const MOST_DESCRIPTORS: usize = 50_000;
 
 pub(super) fn listening(roots: &Roots) -> Vec<ListeningPort> {
     let mut found: BTreeMap<u16, u64> = BTreeMap::new();
     for table in ["net/tcp", "net/tcp6"] {
-        let table = read::start(&roots.proc.join(table), TABLE_START).unwrap_or_default();
-        found.extend(table.lines().filter_map(listener).filter(|(port, _)| PORTS.contains(port)));
+        let mut heading = true;
+        let _absent = read::lines(&roots.proc.join(table), |line| {
+            // The kernel lists listeners before connections, and of those a node
+            // may have a hundred thousand.
+            let Some((port, inode)) = listener(line) else {
+                return if std::mem::take(&mut heading) {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                };
+            };
+            heading = false;
+            if PORTS.contains(&port) {
+                found.insert(port, inode);
+            }
+            ControlFlow::Continue(())
+        });
     }
     let holders = if found.is_empty() { BTreeMap::new() } else { holders(roots, &found) };
     let port = |(port, inode)| ListeningPort { port, holder: holders.get(&inode).cloned() };

@@ -1,7 +1,8 @@
 //! Small, bounded reads of files that may be absent, odd or endless.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,12 +11,44 @@ use berth_domain::facts::bounds;
 /// The most bytes of a table such as `/proc/net/tcp` or `modules.dep`.
 const LONGEST_FILE: u64 = 4 << 20;
 
+/// The most bytes of one line of a table; the rest of the line is left out.
+const LONGEST_LINE: u64 = 64 << 10;
+
 /// The most entries that are read from one directory.
 const MOST_ENTRIES: usize = 4096;
 
-/// A whole file as text; bytes that are no UTF-8 are replaced.
-pub(super) fn whole(path: &Path) -> Option<String> {
-    start(path, LONGEST_FILE)
+/// Shows each line of a table until `see` breaks. Only one line is in memory at a
+/// time: a table may have megabytes, and an attending agent reads it every few
+/// seconds. `None` where there is no such file.
+pub(super) fn lines(path: &Path, mut see: impl FnMut(&str) -> ControlFlow<()>) -> Option<()> {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut table = BufReader::new(File::open(path).ok()?.take(LONGEST_FILE));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = table.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
+        let ended = line.ends_with(b"\n");
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if length == 0 || see(&String::from_utf8_lossy(text)).is_break() {
+            return Some(());
+        }
+        if !ended {
+            table.skip_until(b'\n').ok()?;
+        }
+    }
+}
+
+/// What `find` makes of the first line that it makes anything of.
+pub(super) fn find<T>(path: &Path, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    lines(path, |line| {
+        found = find(line);
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    found
 }
 
 /// The first `most` bytes of a file as text.

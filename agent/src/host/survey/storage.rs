@@ -1,11 +1,10 @@
 //! Mounts, the space for what a node fills, and what other joins have left.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use berth_domain::facts::{Directory, Leftover, Owner};
-use procfs::FromRead;
-use procfs::process::MountInfos;
 use rustix::fs::StatVfsMountFlags;
 
 use super::{Roots, read};
@@ -54,11 +53,13 @@ pub(super) struct Mounts {
 
 impl Mounts {
     pub(super) fn read(roots: &Roots) -> Self {
-        let mounts = MountInfos::from_file(roots.proc.join("self/mountinfo"))
-            .map(|mounts| mounts.0)
-            .unwrap_or_default();
-        // A later mount on the same point hides the earlier one.
-        Self { types: mounts.into_iter().map(|mount| (mount.mount_point, mount.fs_type)).collect() }
+        let mut types = BTreeMap::new();
+        let _absent = read::lines(&roots.proc.join("self/mountinfo"), |line| {
+            // A later mount on the same point hides the earlier one.
+            types.extend(mount(line));
+            ControlFlow::Continue(())
+        });
+        Self { types }
     }
 
     /// The type of the file system that is mounted on exactly this path.
@@ -70,6 +71,14 @@ impl Mounts {
     fn type_holding(&self, path: &Path) -> Option<&str> {
         path.ancestors().find_map(|ancestor| self.types.get(ancestor)).map(String::as_str)
     }
+}
+
+/// Mount point and type of a line of `/proc/self/mountinfo`: the point is the fifth
+/// field, the type the first behind the dash that ends the optional fields (proc(5)).
+fn mount(line: &str) -> Option<(PathBuf, String)> {
+    let (mount, source) = line.split_once(" - ")?;
+    let point = mount.split(' ').nth(4)?;
+    Some((point.into(), source.split(' ').next()?.to_owned()))
 }
 
 /// The space for each directory; where it is not there yet, the space of the

@@ -91,7 +91,7 @@ pub(super) fn clock(roots: &Roots) -> Clock {
         () if timesyncd => Some("systemd-timesyncd"),
         () => None,
     };
-    let stat = read::start(&roots.proc.join("stat"), 4 << 20).unwrap_or_default();
+    let booted = |line: &str| line.strip_prefix("btime ")?.trim().parse().ok();
     let uptime = read::text(&roots.proc.join("uptime"));
     Clock {
         // systemd-timesyncd touches this file when it has set the clock; what
@@ -99,7 +99,7 @@ pub(super) fn clock(roots: &Roots) -> Clock {
         synchronised: (service == Some("systemd-timesyncd"))
             .then(|| exists("run/systemd/timesync/synchronized")),
         service: service.map(ToOwned::to_owned),
-        boot_time: read::field(&stat, "btime ").and_then(|time| time.parse().ok()),
+        boot_time: read::find(&roots.proc.join("stat"), booted),
         uptime_seconds: uptime.and_then(|line| line.split(['.', ' ']).next()?.parse().ok()),
         source: read::text(&roots.sys.join(CLOCK_SOURCE).join("current_clocksource")),
     }
