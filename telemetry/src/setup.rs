@@ -17,10 +17,10 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Metadata};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::export::{Counts, Queue};
 use crate::logs;
@@ -134,8 +134,9 @@ impl Telemetry {
     where
         W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
     {
-        let filter = EnvFilter::builder()
-            .parse(&settings.log_filter)
+        let filter: Targets = settings
+            .log_filter
+            .parse()
             .map_err(|source| InstallError::LogFilter { filter: settings.log_filter.clone(), source })?;
         let telemetry = Self::connect(settings)?;
         let spans = tracing_opentelemetry::layer()
