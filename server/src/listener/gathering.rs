@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::limits::GATHERED_BYTES;
+
 /// A stream whose flush lets the tasks that are ready run first, and then writes
 /// all that has come together. Nothing is kept between two flushes.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.gathered.len() >= ENOUGH {
+        if this.gathered.len() >= GATHERED_BYTES {
             ready!(this.poll_write_out(cx))?;
         }
         this.gathered.extend_from_slice(bytes);
@@ -75,9 +77,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
         Pin::new(&mut self.get_mut().stream).poll_read(cx, into)
     }
 }
-
-/// Bytes that are written out before more is taken: a TLS record (RFC 8446 section 5.1).
-const ENOUGH: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -137,9 +136,9 @@ mod tests {
     fn what_fills_a_record_does_not_wait_for_a_flush() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let mut line = Gathering::new(Wire::default());
-        put(&mut line, cx, &[1; ENOUGH]);
+        put(&mut line, cx, &[1; GATHERED_BYTES]);
         put(&mut line, cx, &[2]);
-        assert_eq!(line.stream.0, [vec![1; ENOUGH]]);
+        assert_eq!(line.stream.0, [vec![1; GATHERED_BYTES]]);
     }
 
     #[tokio::test]

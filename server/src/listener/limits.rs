@@ -20,6 +20,10 @@ pub const ALPN: &[u8] = b"h2";
 /// of the SETTINGS frame that must follow it (9), RFC 9113 section 3.4.
 pub const PREFACE_BYTES: u32 = 33;
 
+/// Bytes that a connection gathers before it writes them out, whether flushed or not:
+/// one TLS record (RFC 8446 section 5.1).
+pub const GATHERED_BYTES: usize = 16 * 1024;
+
 /// Bounds of the listener as a whole, and of each lane behind it.
 #[derive(Clone, Debug)]
 pub struct Limits {
