@@ -355,7 +355,7 @@ impl NodeLedger for Book {
 }
 
 /// The most joins, and the most nodes, that are remembered.
-const MOST_RECORDS: usize = 1_024;
+const MOST_RECORDS: usize = 512;
 
 fn text(kind: &'static str, document: &impl Serialize) -> Stored<String> {
     serde_json::to_string(document).map_err(StoreError::document(kind))

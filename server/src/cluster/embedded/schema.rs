@@ -107,6 +107,7 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path)?;
     connection.busy_timeout(OPENING)?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", READER_CACHE_KIB)?;
     Ok(connection)
 }
 
@@ -174,6 +175,9 @@ const STATEMENTS: usize = 64;
 
 /// SQLite counts KiB by a negative number: 16 MiB, room for some thousand joins.
 const CACHE_KIB: i64 = -16_384;
+
+/// 256 KiB: a reader's pages are void with the next commit anyway.
+const READER_CACHE_KIB: i64 = -256;
 
 /// 16 MiB: in a storm the same pages change again and again, and are copied
 /// from the log to the file once for all.
