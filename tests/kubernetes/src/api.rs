@@ -62,6 +62,20 @@ impl Api {
     /// # Errors
     /// No answer came within ten seconds.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        self.ask(method, path, kind, body)
+    }
+
+    /// Status and body of the answer to a server-side apply; the query of `path`
+    /// names the field manager.
+    ///
+    /// # Errors
+    /// No answer came within ten seconds.
+    pub fn server_side_apply(&self, path: &str, body: &Value) -> Result<(u16, String)> {
+        self.ask("PATCH", path, "application/apply-patch+yaml", Some(body))
+    }
+
+    fn ask(&self, method: &str, path: &str, kind: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || format!("asking {} for {method} {path}", self.address);
         let stream = TcpStream::connect_timeout(&self.address, PATIENCE).with_context(asked)?;
         stream.set_read_timeout(Some(PATIENCE)).with_context(asked)?;
@@ -70,7 +84,6 @@ impl Api {
         let session = ClientConnection::new(Arc::clone(&self.config), name).with_context(asked)?;
         let mut stream = StreamOwned::new(session, stream);
         // HTTP/1.0: the answer comes whole, and the connection's end is its end.
-        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let mut head =
             format!("{method} {path} HTTP/1.0\r\nhost: {}\r\naccept: application/json\r\n", self.address);
         if let Some(token) = &self.bearer {

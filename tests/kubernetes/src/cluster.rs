@@ -200,6 +200,14 @@ impl Cluster {
         self.running()?.signal(component, Signal::CONT)
     }
 
+    /// The process of a component.
+    ///
+    /// # Errors
+    /// The cluster is borrowed, or the component does not run.
+    pub fn process(&self, component: Component) -> Result<u32> {
+        self.running()?.id(component)
+    }
+
     /// Waits until a node is Ready; how long that took from this call on.
     ///
     /// # Errors

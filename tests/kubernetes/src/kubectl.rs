@@ -41,12 +41,20 @@ impl Cluster {
         ask(&self.programs, &self.folder, kubeconfig, arguments, "")
     }
 
-    /// Applies a manifest, YAML or JSON, as an administrator.
+    /// The API server, asked as the user of a kubeconfig.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read, or names neither a certificate nor a token.
+    pub fn api_as(&self, kubeconfig: &Path) -> Result<Api> {
+        api_of(&self.programs, &self.folder, kubeconfig)
+    }
+
+    /// Applies a manifest, YAML or JSON, as an administrator, whoever else set its fields.
     ///
     /// # Errors
     /// It was refused.
     pub fn apply(&self, manifest: &str) -> Result<()> {
-        let arguments = ["apply", "--server-side", "--filename=-"];
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
         run(&self.programs, &self.folder, self.kubeconfig(), &arguments, manifest).map(drop)
     }
 }

@@ -72,6 +72,11 @@ impl Running {
         processes.get_mut(&component).with_context(|| format!("{component} does not run"))?.signal(signal)
     }
 
+    pub(crate) fn id(&self, component: Component) -> Result<u32> {
+        let processes = self.processes();
+        processes.get(&component).map(Process::id).with_context(|| format!("{component} does not run"))
+    }
+
     /// Lets all of them outlive this process.
     pub(crate) fn leave(self) {
         let processes = self.processes.into_inner().unwrap_or_else(PoisonError::into_inner);
