@@ -119,7 +119,7 @@ pub fn check_issued(wanted: &Wanted<'_>, chain: &[Vec<u8>]) -> Result<Validity, 
 ///
 /// # Errors
 /// `PIN_MISMATCH`: a CA was shown and it is not a pinned one.
-pub fn check_shown(chain: &[&[u8]], pins: &[SpkiHash], phase: Phase) -> Result<(), Diagnosis> {
+pub fn check_shown(chain: &[Vec<u8>], pins: &[SpkiHash], phase: Phase) -> Result<(), Diagnosis> {
     let chain: Vec<_> = chain.iter().filter_map(|der| parse(der)).collect();
     let (Some((leaf, above)), false) = (chain.split_first(), pins.is_empty()) else { return Ok(()) };
     let Some(top) = above.last() else { return Ok(()) };
@@ -138,25 +138,56 @@ pub fn check_shown(chain: &[&[u8]], pins: &[SpkiHash], phase: Phase) -> Result<(
     Err(mismatch(pins, format!("{}{note}", found.to_pin()), phase))
 }
 
-/// Holds the CA bundle that a server proved against the pins: one of its CAs
-/// must be a pinned one.
+/// Holds the CA bundle that a server proved, and the chain it has shown, against
+/// the pins. Whoever else holds the token can prove a bundle of its own making, with
+/// the pinned CA in it: so the server's own certificate must be signed by a pinned
+/// CA, which the chain or the bundle has. Without any pin the proof alone speaks
+/// for the bundle, which must still have a CA.
 ///
 /// # Errors
 /// `PIN_MISMATCH`.
-pub fn check_bundle(ca_bundle: &str, pins: &[SpkiHash], phase: Phase) -> Result<(), Diagnosis> {
-    let found: Vec<_> =
-        authorities(ca_bundle).iter().filter_map(|der| parse(der).map(|ca| spki(&ca))).collect();
-    if found.iter().any(|ca| pins.contains(ca)) {
+pub fn check_bundle(
+    ca_bundle: &str,
+    shown: &[Vec<u8>],
+    pins: &[SpkiHash],
+    phase: Phase,
+) -> Result<(), Diagnosis> {
+    let authorities = authorities(ca_bundle);
+    let bundle: Vec<X509Certificate<'_>> = authorities.iter().filter_map(|der| parse(der)).collect();
+    let found: Vec<SpkiHash> = bundle.iter().map(spki).collect();
+    if !found.iter().any(|ca| pins.is_empty() || pins.contains(ca)) {
+        let shown: Vec<String> = found.iter().map(SpkiHash::to_pin).collect();
+        let shown = if shown.is_empty() { "none at all".to_owned() } else { shown.join(", ") };
+        return Err(mismatch(pins, shown, phase));
+    }
+    if pins.is_empty() || is_vouched_for(shown, &bundle, pins) {
         return Ok(());
     }
-    let shown: Vec<String> = found.iter().map(SpkiHash::to_pin).collect();
-    let shown = if shown.is_empty() { "none at all".to_owned() } else { shown.join(", ") };
-    Err(mismatch(pins, shown, phase))
+    let found = "a CA that is in the bundle and has not signed the server's certificate".to_owned();
+    Err(mismatch(pins, found, phase))
+}
+
+/// Whether a pinned CA has signed the first certificate, or one that leads to it.
+fn is_vouched_for(shown: &[Vec<u8>], bundle: &[X509Certificate<'_>], pins: &[SpkiHash]) -> bool {
+    let mut chain = shown.iter().map_while(|der| parse(der));
+    let Some(mut below) = chain.next() else { return false };
+    let is_pinned = |ca: &X509Certificate<'_>| pins.contains(&spki(ca));
+    loop {
+        if bundle.iter().any(|ca| is_pinned(ca) && is_signed_by(&below, ca)) {
+            return true;
+        }
+        match chain.next().filter(|above| is_signed_by(&below, above)) {
+            Some(above) if is_pinned(&above) => return true,
+            Some(above) => below = above,
+            None => return false,
+        }
+    }
 }
 
 fn mismatch(pins: &[SpkiHash], found: String, phase: Phase) -> Diagnosis {
     let wanted: Vec<String> = pins.iter().map(SpkiHash::to_pin).collect();
-    Diagnosis::new(Code::PinMismatch, phase).with("found", found).with("wanted", wanted.join(", "))
+    let wanted = if wanted.is_empty() { "any CA at all".to_owned() } else { wanted.join(", ") };
+    Diagnosis::new(Code::PinMismatch, phase).with("found", found).with("wanted", wanted)
 }
 
 fn authorities(ca_bundle: &str) -> Vec<CertificateDer<'static>> {

@@ -104,7 +104,7 @@ pub struct JoinOptions {
     /// Expect this name in the server's certificate, in place of the endpoint's host.
     #[arg(long, value_name = "NAME", env = "BERTH_AGENT_SERVER_NAME")]
     pub server_name: Option<String>,
-    /// Read the token from this file; - is standard input [default: the systemd credential join-token].
+    /// Read the token, Berth's or kubeadm's, from this file; - is standard input [default: the systemd credential join-token].
     #[arg(long, value_name = "PATH", env = "BERTH_AGENT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// Read the token from this open file descriptor.
@@ -116,7 +116,7 @@ pub struct JoinOptions {
     /// Where systemd puts credentials.
     #[arg(long, value_name = "DIR", env = "CREDENTIALS_DIRECTORY", hide = true)]
     pub credentials_directory: Option<PathBuf>,
-    /// Trust a server whose CA has this public key, beside the one in the token: sha256:HEX (repeatable).
+    /// Trust a server whose CA has this public key, in place of the one in the token: sha256:HEX, as kubeadm writes it (repeatable).
     #[arg(long = "ca-pin", value_name = "PIN", value_delimiter = ',', env = "BERTH_AGENT_CA_PIN")]
     pub ca_pins: Vec<Pin>,
     /// Do not wait: the first reason to wait ends the join.

@@ -5,9 +5,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use berth_domain::identity::{Digest, MachineId, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
+use berth_domain::name::NodeName;
 use berth_domain::timestamp::Timestamp;
 use data_encoding::BASE64;
-use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
+use rcgen::{CertificateParams, DnType, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -128,15 +129,21 @@ impl NodeKey {
         SpkiHash::of(&self.public_key_spki())
     }
 
-    /// A certificate request (PKCS #10, DER) that carries the key and nothing
-    /// else: the server takes name and uses from its policy. Two requests for
-    /// one key differ in their signature.
+    /// A certificate request (PKCS #10, DER) that carries the key and the node's
+    /// subject, where its name is known, and nothing else: the server takes name
+    /// and uses from its policy. Some clusters sign only a request that names the
+    /// node already. Two requests for one key differ in their signature.
     ///
     /// # Errors
     /// The library refuses.
-    pub fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
+    pub fn certificate_request(&self, node: Option<&NodeName>) -> Result<Vec<u8>, KeyError> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(node) = node {
+            let subject = &mut parameters.distinguished_name;
+            subject.push(DnType::OrganizationName, NodeIdentity::ORGANIZATION);
+            subject.push(DnType::CommonName, format!("{}{node}", NodeIdentity::COMMON_NAME_PREFIX));
+        }
         let request = parameters.serialize_request(&Request(self)).map_err(KeyError::Request)?;
         Ok(request.der().to_vec())
     }
@@ -362,14 +369,17 @@ mod tests {
     fn a_request_proves_the_key_and_asks_for_nothing() {
         use x509_parser::certification_request::X509CertificationRequest;
         let key = NodeKey::generate().expect("randomness");
-        let der = key.certificate_request().expect("a request");
-        let (rest, request) = X509CertificationRequest::from_der(&der).expect("DER");
-        assert!(rest.is_empty());
-        request.verify_signature().expect("signed by its key");
-        let info = request.certification_request_info;
-        assert_eq!(info.subject_pki.raw, key.public_key_spki());
-        assert_eq!(info.subject.iter().count(), 0);
-        assert_eq!(info.attributes().len(), 0, "no extension is asked for");
+        let name = "n1".parse().expect("a name");
+        for (node, subject) in [(None, ""), (Some(&name), "O=system:nodes, CN=system:node:n1")] {
+            let der = key.certificate_request(node).expect("a request");
+            let (rest, request) = X509CertificationRequest::from_der(&der).expect("DER");
+            assert!(rest.is_empty());
+            request.verify_signature().expect("signed by its key");
+            let info = request.certification_request_info;
+            assert_eq!(info.subject_pki.raw, key.public_key_spki());
+            assert_eq!(info.subject.to_string(), subject);
+            assert_eq!(info.attributes().len(), 0, "no extension is asked for");
+        }
     }
 
     #[test]

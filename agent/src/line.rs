@@ -90,11 +90,11 @@ impl Server for Line {
     async fn call(&self, pins: &[SpkiHash]) -> Result<Box<dyn Stranger>, Diagnosis> {
         let phase = Phase::Initialization;
         let secured = self.secured(tls::unproved(), phase).await?;
-        let chain: Vec<&[u8]> = secured.chain.iter().map(AsRef::as_ref).collect();
-        certificate::check_shown(&chain, pins, phase)?;
+        let shown: Vec<Vec<u8>> = secured.chain.iter().map(|certificate| certificate.to_vec()).collect();
+        certificate::check_shown(&shown, pins, phase)?;
         let channel = secured.channel.clone();
         let connection = Connection::begin(secured, &self.endpoint, Kind::Unproved, phase).await?;
-        Ok(Box::new(Unproved { connection, channel }))
+        Ok(Box::new(Unproved { connection, channel, shown }))
     }
 
     async fn enter(&self, credential: &Credential) -> Result<Box<dyn Member>, Diagnosis> {
@@ -131,6 +131,7 @@ const REFUSING: [AlertDescription; 6] = [
 struct Unproved {
     connection: Connection,
     channel: ChannelBinding,
+    shown: Vec<Vec<u8>>,
 }
 
 #[async_trait]
@@ -140,13 +141,15 @@ impl Stranger for Unproved {
         let meaning = Meaning { connection: self.connection.clone(), alerts: Arc::new(|_| None) };
         let talk =
             Talk::open(rpc::ENROLL, meaning, async move |request| client.enroll(request).await).await?;
-        Ok(Box::new(Enrolling { talk, channel: self.channel.clone(), transcript: Transcript::new() }))
+        let (channel, shown) = (self.channel.clone(), self.shown.clone());
+        Ok(Box::new(Enrolling { talk, channel, shown, transcript: Transcript::new() }))
     }
 }
 
 struct Enrolling {
     talk: Talk<v1::EnrollRequest, v1::EnrollResponse>,
     channel: ChannelBinding,
+    shown: Vec<Vec<u8>>,
     transcript: Transcript,
 }
 
@@ -162,8 +165,11 @@ impl Enrollment for Enrolling {
         let response = self.talk.hear(Some(patience)).await?;
         let heard = decode_enroll_response(&response.payload).map_err(malformed)?;
         match &heard {
-            // How often the agent is told to wait is not part of what is proved.
-            EnrollFromServer::Queued { .. } | EnrollFromServer::Waiting(_) => {}
+            // How often the agent is told to wait, or to ask again, is not part of
+            // what is proved.
+            EnrollFromServer::Queued { .. }
+            | EnrollFromServer::Waiting(_)
+            | EnrollFromServer::SubjectWanted(_) => {}
             EnrollFromServer::Challenge(_) | EnrollFromServer::ServerProof(_) => {
                 self.transcript.add(&response.payload);
             }
@@ -181,6 +187,10 @@ impl Enrollment for Enrolling {
 
     fn channel(&self) -> &ChannelBinding {
         &self.channel
+    }
+
+    fn shown(&self) -> &[Vec<u8>] {
+        &self.shown
     }
 }
 

@@ -104,6 +104,10 @@ fn quiet_pipe(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// What is said where no CA is pinned.
+pub const UNPINNED: &str = "no CA is pinned: whoever else knows this bootstrap token could play the server; \
+                            pin the CA with --ca-pin sha256:HEX, which may be given several times";
+
 pub(crate) const OK: Style = AnsiColor::Green.on_default();
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();

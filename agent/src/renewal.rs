@@ -66,7 +66,7 @@ pub async fn renew(
 ) -> Result<Held, Diagnosis> {
     let failed = |error: crate::ports::VaultError| error.into_diagnosis(Phase::Authorization);
     let key = vault.proposed_key().map_err(failed)?;
-    let request = key.certificate_request().map_err(|error| failed(error.into()))?;
+    let request = key.certificate_request(Some(&node.name)).map_err(|error| failed(error.into()))?;
     let Renewed { chain, ca_bundle } = member
         .renew(&request)
         .await

@@ -251,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bootstrap_token_of_kubeadm_is_a_token_too() {
+        let (_directory, path) = file("u7k2pw.x91mqz40bhc8ydre\n");
+        let given = GivenToken::at(Place::named(path.clone()));
+        let token = given.token().expect("a token");
+        assert_eq!((token.id.as_str(), token.pin), ("u7k2pw", None));
+        given.forget().expect("removable");
+        assert!(!path.exists());
+        let sample = GivenToken::at(Place::Argument(Zeroizing::new("abcdef.0123456789abcdef".to_owned())));
+        let why = sample.token().err().expect("everybody knows it");
+        assert_eq!(why.code(), Code::TokenMalformed);
+        assert!(why.cause().contains("manual") && !why.cause().contains("0123"), "{}", why.cause());
+        assert!(why.mend().contains("berth1.") && why.mend().contains("kubeadm"), "{}", why.mend());
+    }
+
+    #[test]
     fn what_is_no_token_is_neither_repeated_nor_removed() {
         let secret = "hunter2hunter2hunter2";
         let (_directory, path) = file(secret);

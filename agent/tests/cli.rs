@@ -228,6 +228,27 @@ fn a_token_on_the_command_line_works_with_a_warning_and_is_not_repeated() {
 }
 
 #[test]
+fn a_check_says_that_no_ca_is_pinned_where_the_token_has_no_pin() {
+    let root = root();
+    let token = root.path().join("bootstrap-token");
+    std::fs::write(&token, "u7k2pw.x91mqz40bhc8ydre\n").expect("writable");
+    const KIND: &str = "apiVersion: config.berth.dev/v1alpha1\nkind: AgentConfiguration\n";
+    let file = root.path().join("agent.yaml");
+    let check = |pins: &str| {
+        let settings = format!("{}tokenFile: {}\n{pins}", KIND, token.display());
+        std::fs::write(&file, settings).expect("writable");
+        let output = agent(&["check", "--root", path(&root), "--config", file.to_str().expect("text")]);
+        (out(&output), err(&output))
+    };
+    let (out, err) = check("");
+    assert_eq!(err.lines().filter(|line| line.contains("no CA is pinned")).count(), 1, "{err}");
+    assert!(!(out + &err).contains("x91mqz40"));
+    let (_, err) = check(&format!("caPins: [\"sha256:{}\"]\n", "ab".repeat(32)));
+    assert!(!err.contains("pinned"), "{err}");
+    assert!(token.exists(), "a check uses nothing up");
+}
+
+#[test]
 fn a_token_is_taken_from_one_place_only() {
     let root = root();
     let output = agent(&[

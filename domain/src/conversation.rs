@@ -146,6 +146,8 @@ pub enum EnrollFromServer {
     ServerProof(ServerProof),
     /// The join waits.
     Waiting(Diagnosis),
+    /// The certificate request must name this node: the same again, for the same key.
+    SubjectWanted(NodeIdentity),
     /// Last.
     Issued(Issued),
 }
@@ -276,6 +278,7 @@ named! {
         Self::Challenge(_) => "Challenge",
         Self::ServerProof(_) => "ServerProof",
         Self::Waiting(_) => "Waiting",
+        Self::SubjectWanted(_) => "SubjectWanted",
         Self::Issued(_) => "Issued",
     }
     JoinFromAgent {

@@ -121,14 +121,24 @@ pub enum Event {
         machine: MachineId,
         /// The key the certificate is for.
         key: SpkiHash,
-        /// The certificate's serial number, hexadecimal.
-        serial: String,
+        /// The certificate's serial number, hexadecimal; `None`: the signer chooses it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serial: Option<String>,
         /// From when it is good.
         not_before: Timestamp,
         /// Until when it is good.
         not_after: Timestamp,
         /// Whether it renews an earlier one.
         renewal: bool,
+    },
+    /// A signer that chooses for itself made a certificate of what was authorized.
+    Issued {
+        /// The certificate's serial number, hexadecimal.
+        serial: String,
+        /// From when it is good.
+        not_before: Timestamp,
+        /// Until when it is good.
+        not_after: Timestamp,
     },
     /// The machine wrote its files.
     Configured {
@@ -179,6 +189,7 @@ impl Event {
             | Self::Approved { .. }
             | Self::Denied { .. }
             | Self::Authorized { .. }
+            | Self::Issued { .. }
             | Self::Configured { .. }
             | Self::Registered
             | Self::Ready
@@ -339,7 +350,7 @@ impl JoinRecord {
             Event::Denied { by, reason } => {
                 self.decision = Some(Decision::Denied { by: by.clone(), reason: reason.clone() });
             }
-            Event::Authorized { renewal: true, .. } => {}
+            Event::Authorized { renewal: true, .. } | Event::Issued { .. } => {}
             Event::Authorized { .. } => self.go_on(Phase::Authorization, entry.at),
             Event::Configured { .. } => self.go_on(Phase::Configuration, entry.at),
             Event::Registered => self.go_on(Phase::Registration, entry.at),

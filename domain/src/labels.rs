@@ -11,6 +11,9 @@ use crate::name::NodeName;
 /// The most labels or taints of one token or node.
 pub const MOST_LABELS: usize = 64;
 
+/// The key of [`Taint::joining`].
+pub const JOINING_TAINT: &str = "berth.dev/joining";
+
 /// The text is not a label or taint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotALabel {
@@ -145,6 +148,19 @@ impl TaintEffect {
             Self::NoSchedule => "NoSchedule",
             Self::PreferNoSchedule => "PreferNoSchedule",
             Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+impl Taint {
+    /// With this a Node registers where an API server judges its readiness: it
+    /// keeps pods away until the join is done, and is taken away then.
+    #[must_use]
+    pub fn joining() -> Self {
+        Self {
+            key: LabelKey(JOINING_TAINT.to_owned()),
+            value: LabelValue::default(),
+            effect: TaintEffect::NoSchedule,
         }
     }
 }

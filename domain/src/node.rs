@@ -20,11 +20,13 @@ pub const QUOTA_PERIOD: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateTerms {
-    /// Serial number, lower-case hexadecimal, at most 20 bytes (RFC 5280).
-    pub serial: String,
-    /// From when it is good.
+    /// Serial number, lower-case hexadecimal, at most 20 bytes (RFC 5280). `None`:
+    /// the signer chooses it, and the record has it once the certificate is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// From when it is good; not earlier, where the signer chooses.
     pub not_before: Timestamp,
-    /// Until when it is good.
+    /// Until when it is good; not longer, where the signer chooses.
     pub not_after: Timestamp,
 }
 
@@ -155,12 +157,15 @@ impl NodeRecord {
         if let Some(ban) = ban {
             return Err(ban.diagnosis(Phase::Authorization));
         }
+        let is_repeated = existing.as_ref().is_some_and(|node| node.waits_for(wanted));
         let mut node = match existing {
             Some(node) if node.machine != wanted.machine => return Err(node.taken()),
             Some(node) => node,
             None => Self::fresh(wanted, now),
         };
-        node.count_certificate(wanted.quota, now)?;
+        if !is_repeated {
+            node.count_certificate(wanted.quota, now)?;
+        }
         node.last_seen = now;
         node.certificate = wanted.certificate.clone();
         if wanted.renewal {
@@ -207,6 +212,13 @@ impl NodeRecord {
         Diagnosis::new(Code::NodeNotReady, Phase::Registration)
             .with("name", &self.identity.name)
             .with("condition", format!("its agent was last heard at {}", self.last_seen))
+    }
+
+    /// Whether this asks again for a certificate that a signer outside still owes:
+    /// such a signer gives one certificate for one key, however often it is asked.
+    fn waits_for(&self, wanted: &Binding) -> bool {
+        let owed = self.certificate.serial.is_none() && wanted.certificate.serial.is_none();
+        owed && (self.key == wanted.key || self.next_key == Some(wanted.key))
     }
 
     fn fresh(wanted: &Binding, now: Timestamp) -> Self {
@@ -267,7 +279,7 @@ mod tests {
             labels: Labels::new(),
             taints: Vec::new(),
             certificate: CertificateTerms {
-                serial: "01".to_owned(),
+                serial: Some("01".to_owned()),
                 not_before: now(),
                 not_after: now().after(QUOTA_PERIOD),
             },
@@ -310,6 +322,23 @@ mod tests {
         assert_eq!(refused.code(), Code::QuotaReached);
         assert_eq!(refused.when_to_retry(), Retry::After(Duration::from_secs(3000)));
         assert!(NodeRecord::bind(node, None, &binding(b"m", b"k"), now().after(QUOTA_PERIOD)).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_that_a_signer_outside_owes_is_counted_once() {
+        let mut wanted = binding(b"m", b"k");
+        wanted.certificate.serial = None;
+        let mut node = None;
+        for _ in 0..9 {
+            node = Some(NodeRecord::bind(node, None, &wanted, now()).expect("nothing was signed yet"));
+        }
+        let mut node = node.expect("it was bound");
+        assert_eq!(node.issued.len(), 1);
+        node.certificate.serial = Some("8b".to_owned());
+        let node = NodeRecord::bind(Some(node), None, &wanted, now()).expect("within the quota");
+        let other = Binding { key: SpkiHash::of(b"other"), ..wanted };
+        let node = NodeRecord::bind(Some(node), None, &other, now()).expect("within the quota");
+        assert_eq!(node.issued.len(), 3);
     }
 
     #[test]

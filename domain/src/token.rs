@@ -2,9 +2,11 @@
 //!
 //! `berth1.ID.SECRET.PIN.CHECK`, each part lower-case base32 without padding:
 //! 10 characters of id, 32 of secret (160 bits), 52 of pin (SHA-256 of the CA's
-//! public key), 6 of checksum. The grammar is closed: `[a-z0-9.]`.
+//! public key), 6 of checksum. The grammar is closed: `[a-z0-9.]`. kubeadm's
+//! bootstrap tokens are the second form (`bootstrap`).
 
 mod binding;
+mod bootstrap;
 
 pub use binding::{
     Claim, MOST_NETWORKS, MOST_USES, Network, NotANetwork, Revocation, TokenBinding, TokenRecord, Use,
@@ -26,7 +28,8 @@ pub const SECRET_BYTES: usize = 20;
 /// Bytes of randomness that [`JoinToken::mint`] wants: 7 for the id, 20 for the secret.
 pub const MINT_ENTROPY: usize = 27;
 
-/// The longest text that is looked at as a token, in bytes. A token has 110.
+/// The longest text that is looked at as a token, in bytes. A token has 110, a
+/// bootstrap token 23.
 pub const LONGEST_TOKEN: usize = 256;
 
 const VERSION: &str = "berth1";
@@ -39,7 +42,13 @@ pub struct TokenId(String);
 
 /// The secret part. It has no Debug and no Display, and is wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct TokenSecret([u8; SECRET_BYTES]);
+pub struct TokenSecret(Secret);
+
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+enum Secret {
+    Own([u8; SECRET_BYTES]),
+    Bootstrap([u8; bootstrap::SECRET_CHARACTERS]),
+}
 
 /// A whole token, secret included. It has no Debug and no Display.
 #[derive(Clone)]
@@ -48,8 +57,8 @@ pub struct JoinToken {
     pub id: TokenId,
     /// What proves it.
     pub secret: TokenSecret,
-    /// The CA that the machine may trust.
-    pub pin: SpkiHash,
+    /// The CA that the machine may trust; a bootstrap token has none.
+    pub pin: Option<SpkiHash>,
 }
 
 /// The text is no token as it was printed. It says what is wrong and never
@@ -59,9 +68,18 @@ pub enum NotAToken {
     /// Nothing, or far too much.
     #[error("it has {0} characters, not 110")]
     Length(usize),
-    /// Something other than `berth1.` in front.
+    /// Something other than `berth1.` in front, and no bootstrap token either.
     #[error("it does not begin with berth1.")]
     Version,
+    /// Two parts, and not those of a bootstrap token.
+    #[error("it has two parts, and a bootstrap token's have 6 and 16 characters of a-z and 0-9")]
+    Bootstrap,
+    /// A secret that stands in a manual.
+    #[error("its secret is a sample from a manual, which everybody knows")]
+    Sample,
+    /// A secret that no generator made.
+    #[error("its secret was made up by a person and can be guessed")]
+    MadeUp,
     /// Not five parts.
     #[error("it has {0} parts between dots, not 5")]
     Parts(usize),
@@ -82,16 +100,37 @@ impl JoinToken {
         id.truncate(ID_CHARACTERS);
         let mut bytes = [0; SECRET_BYTES];
         bytes.copy_from_slice(secret);
-        Self { id: TokenId(id), secret: TokenSecret(bytes), pin }
+        Self { id: TokenId(id), secret: TokenSecret(Secret::Own(bytes)), pin: Some(pin) }
+    }
+
+    /// A bootstrap token from its two parts, as a Secret keeps them.
+    ///
+    /// # Errors
+    /// They are not of kubeadm's form, or the secret can be guessed.
+    pub fn of_bootstrap(id: &str, secret: &str) -> Result<Self, NotAToken> {
+        if !bootstrap::is_id(id) || !bootstrap::is_secret(secret) {
+            return Err(NotAToken::Bootstrap);
+        }
+        let bytes = Zeroizing::new(secret.as_bytes().try_into().map_err(|_| NotAToken::Bootstrap)?);
+        bootstrap::check(&bytes)?;
+        Ok(Self { id: TokenId(id.to_owned()), secret: TokenSecret(Secret::Bootstrap(*bytes)), pin: None })
     }
 
     /// The one printable word. It is wiped when dropped.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let secret = Zeroizing::new(base32().encode(&self.secret.0));
-        let pin = base32().encode(&self.pin.0);
         // Sized once: a string that grows leaves copies of the secret behind.
         let mut text = Zeroizing::new(String::with_capacity(LONGEST_TOKEN));
+        let secret = match &self.secret.0 {
+            Secret::Own(bytes) => Zeroizing::new(base32().encode(bytes)),
+            Secret::Bootstrap(bytes) => {
+                text.push_str(&self.id.0);
+                text.push('.');
+                bytes.iter().for_each(|byte| text.push(char::from(*byte)));
+                return text;
+            }
+        };
+        let pin = self.pin.map(|pin| base32().encode(&pin.0)).unwrap_or_default();
         for part in [VERSION, ".", &self.id.0, ".", &secret, ".", &pin] {
             text.push_str(part);
         }
@@ -110,8 +149,12 @@ impl FromStr for JoinToken {
         if text.is_empty() || text.len() > LONGEST_TOKEN {
             return Err(NotAToken::Length(text.chars().count()));
         }
+        // First: an id may be `berth1`, and its token has two parts all the same.
+        if let Some((id, secret)) = bootstrap::parts(text) {
+            return Self::of_bootstrap(id, secret);
+        }
         if !text.starts_with("berth1.") {
-            return Err(NotAToken::Version);
+            return Err(if bootstrap::is_meant(text) { NotAToken::Bootstrap } else { NotAToken::Version });
         }
         let mut parts = text.split('.');
         let (Some(_), Some(id), Some(secret), Some(pin), Some(check), None) =
@@ -126,21 +169,21 @@ impl FromStr for JoinToken {
         let id = id.parse().map_err(|_| NotAToken::Part("id"))?;
         let bytes =
             Zeroizing::new(base32().decode(secret.as_bytes()).map_err(|_| NotAToken::Part("secret"))?);
-        let mut secret = TokenSecret([0; SECRET_BYTES]);
-        if bytes.len() != SECRET_BYTES {
-            return Err(NotAToken::Part("secret"));
-        }
-        secret.0.copy_from_slice(&bytes);
+        let bytes = Zeroizing::new(bytes.as_slice().try_into().map_err(|_| NotAToken::Part("secret"))?);
+        let secret = TokenSecret(Secret::Own(*bytes));
         let pin = base32().decode(pin.as_bytes()).map_err(|_| NotAToken::Part("pin"))?;
         let pin = SpkiHash::from_slice(&pin).map_err(|_| NotAToken::Part("pin"))?;
-        Ok(Self { id, secret, pin })
+        Ok(Self { id, secret, pin: Some(pin) })
     }
 }
 
 impl TokenSecret {
     /// The bytes, for key derivation only.
-    pub(crate) const fn bytes(&self) -> &[u8; SECRET_BYTES] {
-        &self.0
+    pub(crate) const fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Secret::Own(bytes) => bytes,
+            Secret::Bootstrap(bytes) => bytes,
+        }
     }
 }
 
@@ -150,20 +193,25 @@ impl TokenId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it names a bootstrap token of kubeadm's form.
+    #[must_use]
+    pub const fn is_bootstrap(&self) -> bool {
+        self.0.len() == bootstrap::ID_CHARACTERS
+    }
 }
 
 /// The text is no token id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token id has 10 characters of a-z and 2-7")]
+#[error("a token id has 10 characters of a-z and 2-7, or kubeadm's 6 of a-z and 0-9")]
 pub struct NotATokenId;
 
 impl FromStr for TokenId {
     type Err = NotATokenId;
 
     fn from_str(text: &str) -> Result<Self, NotATokenId> {
-        let legal =
-            text.len() == ID_CHARACTERS && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
-        if legal { Ok(Self(text.to_owned())) } else { Err(NotATokenId) }
+        let own = text.len() == ID_CHARACTERS && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
+        if own || bootstrap::is_id(text) { Ok(Self(text.to_owned())) } else { Err(NotATokenId) }
     }
 }
 

@@ -26,7 +26,7 @@ fn a_token_is_minted_and_read_as_the_vectors_say() {
     assert_eq!(minted.id.as_str(), text(&vectors["token"]["id"]));
     assert_eq!(minted.to_text().as_str(), wanted);
     let read: JoinToken = wanted.parse().expect("a token");
-    assert!(Verifier::of(&read) == Verifier::of(&minted) && read.pin == minted.pin);
+    assert!(Verifier::of(&read) == Verifier::of(&minted) && read.pin == minted.pin && read.pin.is_some());
 }
 
 #[test]
@@ -38,16 +38,30 @@ fn what_is_no_token_is_refused_as_the_vectors_say() {
             NotAToken::Parts(_) => "parts",
             NotAToken::Part(_) => "part",
             NotAToken::Checksum => "checksum",
+            NotAToken::Bootstrap => "bootstrap",
+            NotAToken::Sample => "sample",
+            NotAToken::MadeUp => "madeUp",
         };
         assert_eq!(because, text(&case["because"]), "{case}");
     }
 }
 
 #[test]
+fn a_bootstrap_token_is_read_as_the_vectors_say() {
+    let vectors = bootstrap();
+    let read = token(&vectors);
+    assert_eq!((read.id.as_str(), read.pin), (text(&vectors["token"]["id"]), None));
+    assert_eq!(read.to_text().as_str(), text(&vectors["token"]["text"]));
+}
+
+#[test]
 fn keys_are_derived_as_the_vectors_say() {
-    let vectors = vectors();
+    [vectors(), bootstrap()].iter().for_each(keys_are_derived);
+}
+
+fn keys_are_derived(vectors: &Value) {
     let keys = &vectors["keys"];
-    let verifier = serde_json::to_value(Verifier::of(&token(&vectors))).expect("two strings");
+    let verifier = serde_json::to_value(Verifier::of(&token(vectors))).expect("two strings");
     assert_eq!(verifier["client"], keys["clientPublicKey"]);
     assert_eq!(verifier["server"], keys["serverKey"]);
 
@@ -64,12 +78,15 @@ fn keys_are_derived_as_the_vectors_say() {
 
 #[test]
 fn both_proofs_are_those_of_the_vectors() {
-    let vectors = vectors();
+    [vectors(), bootstrap()].iter().for_each(both_proofs_hold);
+}
+
+fn both_proofs_hold(vectors: &Value) {
     let (client, server) = (&vectors["clientProof"], &vectors["serverProof"]);
-    let (token, channel) = (token(&vectors), channel(&vectors));
+    let (token, channel) = (token(vectors), channel(vectors));
     let (keys, verifier) = (TokenKeys::of(&token), Verifier::of(&token));
 
-    let said = transcript(&vectors, &["hello", "challenge"]);
+    let said = transcript(vectors, &["hello", "challenge"]);
     assert_eq!(said.to_hex(), text(&client["transcript"]));
     let proof = bytes(&client["proof"]);
     assert_eq!(keys.prove_client(&channel, &said).as_slice(), proof);
@@ -79,7 +96,7 @@ fn both_proofs_are_those_of_the_vectors() {
         .verify(&bytes(&client["message"]), &proof)
         .expect("it signs the message");
 
-    let said = transcript(&vectors, &["hello", "challenge", "clientProof"]);
+    let said = transcript(vectors, &["hello", "challenge", "clientProof"]);
     assert_eq!(said.to_hex(), text(&server["transcript"]));
     let promise =
         Promise { ca_bundle: text(&server["caBundle"]).as_bytes(), cluster_id: text(&server["clusterId"]) };
@@ -91,10 +108,13 @@ fn both_proofs_are_those_of_the_vectors() {
 
 #[test]
 fn a_machine_and_its_join_are_those_of_the_vectors() {
-    let vectors = vectors();
+    [vectors(), bootstrap()].iter().for_each(a_machine_and_its_join_hold);
+}
+
+fn a_machine_and_its_join_hold(vectors: &Value) {
     let machine = &vectors["machine"];
-    let said = transcript(&vectors, &["hello", "challenge", "clientProof"]);
-    let message = machine_message(&channel(&vectors), &said);
+    let said = transcript(vectors, &["hello", "challenge", "clientProof"]);
+    let message = machine_message(&channel(vectors), &said);
     assert_eq!(message, bytes(&machine["message"]));
     let key = Ed25519KeyPair::from_seed_unchecked(&bytes(&machine["seed"])).expect("32 bytes");
     assert_eq!(key.sign(&message).as_ref(), bytes(&machine["signature"]));
@@ -103,16 +123,35 @@ fn a_machine_and_its_join_are_those_of_the_vectors() {
     assert_eq!(MachineId::of(&spki).to_hex(), text(&machine["id"]));
 
     let node_key: SpkiHash = text(&vectors["hello"]["keySha256"]).parse().expect("a digest");
-    assert_eq!(JoinId::of(&token(&vectors).id, node_key).to_string(), text(&vectors["joinId"]));
-    assert_eq!(channel(&vectors).fingerprint().to_hex(), text(&vectors["hello"]["exporterSha256"]));
+    assert_eq!(JoinId::of(&token(vectors).id, node_key).to_string(), text(&vectors["joinId"]));
+    assert_eq!(channel(vectors).fingerprint().to_hex(), text(&vectors["hello"]["exporterSha256"]));
 }
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../docs/vectors/njp1.json")).expect("the vectors are JSON")
 }
 
+/// The same conversation with a bootstrap token: what differs, laid over the rest.
+fn bootstrap() -> Value {
+    let mut vectors = vectors();
+    let other = vectors["bootstrap"].take();
+    for (key, value) in other.as_object().expect("an object") {
+        match (value.as_object(), key.as_str()) {
+            (Some(values), "keys" | "hello" | "clientProof" | "serverProof" | "machine") => {
+                let under = vectors[key].as_object_mut().expect("an object");
+                under.extend(values.clone());
+            }
+            _ => vectors[key] = value.clone(),
+        }
+    }
+    vectors
+}
+
 fn token(vectors: &Value) -> JoinToken {
     let token = &vectors["token"];
+    if token["entropy"].is_null() {
+        return text(&token["text"]).parse().expect("a bootstrap token");
+    }
     let entropy = bytes(&token["entropy"]).try_into().expect("27 bytes");
     JoinToken::mint(&Zeroizing::new(entropy), text(&token["pin"]).parse().expect("a digest"))
 }

@@ -91,6 +91,10 @@ pub fn encode_enroll_response(said: &EnrollFromServer) -> Vec<u8> {
         EnrollFromServer::Waiting(why) => {
             Message::Waiting(v1::Waiting { diagnosis: Some(diagnosis_to_wire(why)) })
         }
+        EnrollFromServer::SubjectWanted(node) => Message::SubjectWanted(v1::SubjectWanted {
+            node_name: node.name.to_string(),
+            pool: node.pool.to_string(),
+        }),
         EnrollFromServer::Issued(issued) => Message::Issued(v1::Issued {
             chain: issued.chain.clone(),
             node_name: issued.node.name.to_string(),
@@ -125,6 +129,10 @@ pub fn decode_enroll_response(payload: &[u8]) -> Result<EnrollFromServer, Malfor
             let why = Field("Waiting", "diagnosis").there(why.diagnosis)?;
             EnrollFromServer::Waiting(diagnosis_from_wire(why)?)
         }
+        Message::SubjectWanted(wanted) => EnrollFromServer::SubjectWanted(NodeIdentity {
+            name: Field("SubjectWanted", "node_name").parse(&wanted.node_name)?,
+            pool: Field("SubjectWanted", "pool").parse(&wanted.pool)?,
+        }),
         Message::Issued(issued) => EnrollFromServer::Issued(Issued {
             chain: chain_from_wire(Field("Issued", "chain"), issued.chain)?,
             node: NodeIdentity {

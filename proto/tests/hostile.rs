@@ -82,6 +82,28 @@ fn an_agents_words_cannot_move_the_cursor() {
     assert_eq!(refused.to_string(), "ProfileRequest.agent_version has control characters");
 }
 
+#[test]
+fn a_token_is_named_by_one_of_two_grammars_and_nothing_else() {
+    let named = |id: &str| {
+        let hello = EnrollFromAgent::Hello(hello());
+        let mut payload = v1::EnrollRequestPayload::decode(&*encode_enroll_request(&hello)).expect("its own");
+        let Some(v1::enroll_request_payload::Message::Hello(hello)) = &mut payload.message else {
+            panic!("Hello was encoded")
+        };
+        id.clone_into(&mut hello.token_id);
+        decode_enroll_request(&payload.encode_to_vec())
+    };
+    for good in ["abcdefgh27", "u7k2pw", "000000", "berth1"] {
+        assert!(named(good).is_ok(), "{good}");
+    }
+    for bad in
+        ["", "u7k2p", "u7k2pww", "U7K2PW", "u7k2p.", "../../", "u7k2p\n", "abcdefgh01", "abcdefgh2", "ü7k2p"]
+    {
+        let refused = named(bad).expect_err("no token id").to_string();
+        assert_eq!(refused, "Hello.token_id is not valid", "{bad:?}");
+    }
+}
+
 /// Every reader hears the bytes; what one understands, it understands again.
 fn listen(bytes: &[u8]) {
     if let Ok(heard) = decode_enroll_request(bytes) {
@@ -108,8 +130,8 @@ fn messages() -> Vec<Vec<u8>> {
     [agents, servers, joins, vec![facts_to_wire(&facts()).encode_to_vec()]].concat()
 }
 
-fn said_by_agents() -> Vec<EnrollFromAgent> {
-    let hello = Hello {
+fn hello() -> Hello {
+    Hello {
         protocol_version: 1,
         agent_version: "0.1.0".to_owned(),
         mechanisms: vec![Mechanism::Njp1Ed25519],
@@ -118,7 +140,11 @@ fn said_by_agents() -> Vec<EnrollFromAgent> {
         key: SpkiHash::of(b"key"),
         certificate_request: Digest::of(b"request"),
         exporter: Digest::of(b"exporter"),
-    };
+    }
+}
+
+fn said_by_agents() -> Vec<EnrollFromAgent> {
+    let by_bootstrap = Hello { token: "u7k2pw".parse().expect("a token id"), ..hello() };
     let request = CertificateRequest {
         der: vec![0x30; 200],
         machine_key: vec![2; 44],
@@ -127,7 +153,8 @@ fn said_by_agents() -> Vec<EnrollFromAgent> {
         wanted_pool: Some("gpu".parse().expect("a pool")),
     };
     vec![
-        EnrollFromAgent::Hello(hello),
+        EnrollFromAgent::Hello(hello()),
+        EnrollFromAgent::Hello(by_bootstrap),
         EnrollFromAgent::ClientProof([4; 64]),
         EnrollFromAgent::CertificateRequest(request),
         EnrollFromAgent::GivingUp(why()),
@@ -152,6 +179,10 @@ fn said_by_servers() -> Vec<EnrollFromServer> {
         EnrollFromServer::Challenge(challenge),
         EnrollFromServer::ServerProof(proof),
         EnrollFromServer::Waiting(why()),
+        EnrollFromServer::SubjectWanted(NodeIdentity {
+            name: "n1".parse().expect("a name"),
+            pool: "gpu".parse().expect("a pool"),
+        }),
         EnrollFromServer::Issued(issued),
     ]
 }

@@ -18,23 +18,35 @@ use serde_json::Value;
 #[test]
 fn the_agents_payloads_are_those_of_the_vectors() {
     let vectors = vectors();
-    let hello = &vectors["hello"];
-    let said = EnrollFromAgent::Hello(Hello {
-        protocol_version: 1,
-        agent_version: text(&hello["agentVersion"]).to_owned(),
-        mechanisms: vec![Mechanism::Njp1Ed25519],
-        token: text(&vectors["token"]["id"]).parse().expect("a token id"),
-        nonce: bytes(&hello["nonce"]),
-        key: SpkiHash(bytes(&hello["keySha256"])),
-        certificate_request: Digest(bytes(&hello["certificateRequestSha256"])),
-        exporter: Digest(bytes(&hello["exporterSha256"])),
-    });
+    let said = hello(&vectors, &vectors["token"]["id"]);
     let proved = EnrollFromAgent::ClientProof(bytes(&vectors["clientProof"]["proof"]));
-    for (said, vector) in [(said, hello), (proved, &vectors["clientProof"])] {
+    let bootstrap = &vectors["bootstrap"];
+    let said_by_bootstrap = hello(&vectors, &bootstrap["token"]["id"]);
+    let proved_by_bootstrap = EnrollFromAgent::ClientProof(bytes(&bootstrap["clientProof"]["proof"]));
+    for (said, vector) in [
+        (said, &vectors["hello"]),
+        (proved, &vectors["clientProof"]),
+        (said_by_bootstrap, &bootstrap["hello"]),
+        (proved_by_bootstrap, &bootstrap["clientProof"]),
+    ] {
         let payload = encode_enroll_request(&said);
         assert_eq!(hex(&payload), text(&vector["payload"]), "{}", said.name());
         assert_eq!(decode_enroll_request(&payload).expect("within its bounds"), said);
     }
+}
+
+fn hello(vectors: &Value, token: &Value) -> EnrollFromAgent {
+    let hello = &vectors["hello"];
+    EnrollFromAgent::Hello(Hello {
+        protocol_version: 1,
+        agent_version: text(&hello["agentVersion"]).to_owned(),
+        mechanisms: vec![Mechanism::Njp1Ed25519],
+        token: text(token).parse().expect("a token id"),
+        nonce: bytes(&hello["nonce"]),
+        key: SpkiHash(bytes(&hello["keySha256"])),
+        certificate_request: Digest(bytes(&hello["certificateRequestSha256"])),
+        exporter: Digest(bytes(&hello["exporterSha256"])),
+    })
 }
 
 #[test]

@@ -18,13 +18,13 @@ use berth_proto::admin::v1::join_service_server::JoinServiceServer;
 use berth_proto::admin::v1::node_service_server::NodeServiceServer;
 use berth_proto::admin::v1::token_service_server::TokenServiceServer;
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
-use crate::ports::{Clock, Cluster, PortError};
+use crate::ports::{Clock, Cluster, PortError, chain};
 
 pub use socket::BindError;
 
@@ -36,7 +36,7 @@ pub struct Services {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What tokens pin.
-    pub ca_pin: SpkiHash,
+    pub ca_pin: watch::Receiver<SpkiHash>,
     /// The join endpoint as machines reach it.
     pub endpoint: String,
 }
@@ -127,8 +127,8 @@ async fn routes(desk: Desk) -> Routes {
 fn status(error: PortError) -> Status {
     match error {
         PortError::Refused(why) => Status::failed_precondition(format!("{why}; {}", why.mend())),
-        PortError::Unavailable { operation, cause } => {
-            Status::unavailable(format!("the store could not {operation}: {cause}"))
+        PortError::Unavailable { operation, cause, .. } => {
+            Status::unavailable(format!("the store could not {operation}: {}", chain(&*cause)))
         }
     }
 }

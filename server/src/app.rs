@@ -1,90 +1,40 @@
 //! The one place where adapters meet ports: starts a server from its settings,
 //! runs it until it is told to stop, and stops it without losing a join.
 
+mod backend;
 mod first_token;
 mod observer;
+mod pools;
 mod serving;
+mod serving_ca;
+mod settings;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use berth_domain::labels::{Labels, Taint};
-use berth_domain::name::PoolName;
-use berth_domain::profile::KubeletSettings;
 use berth_telemetry::metrics::Metrics;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use zeroize::Zeroizing;
 
+use self::backend::{Chore, Doing};
 use crate::admin;
-use crate::attendance::{self, Lines, Terms};
+use crate::attendance::{self, Lines};
 use crate::clock::SystemClock;
-use crate::cluster::embedded::{self, Embedded};
-use crate::health;
+use crate::cluster::Sweep;
+use crate::health::{self, HealthCheck};
 use crate::join::authentication::Decoys;
 use crate::join::initialization::Admission;
-use crate::listener::{self, Lanes, Limits, ListenerSettings, ProxyProtocol};
-use crate::policy::{Policy, Pool};
-use crate::ports::{Clock, Cluster, Profiles, Signer as _};
+use crate::listener::{self, Lanes, Limits, ListenerSettings};
+use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
 use crate::rpc::{JoinRpc, Joins, Tracked};
-use crate::signer::local::LocalSigner;
+use crate::trust::Bundles;
 
-/// What a server is made of, checked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where its CA, store and sockets are.
-    pub data_dir: PathBuf,
-    /// Where machines join.
-    pub join_listen: SocketAddr,
-    /// Where operators' commands arrive.
-    pub admin_socket: PathBuf,
-    /// Where health and metrics are asked for.
-    pub health_listen: SocketAddr,
-    /// The join endpoint as machines reach it, `host:port`; `None`: found out.
-    pub advertise: Option<String>,
-    /// Names of the serving certificate beside the advertised one.
-    pub server_names: Vec<String>,
-    /// The cluster's name in kubeconfigs.
-    pub cluster_name: String,
-    /// URLs of the API servers.
-    pub api_endpoints: Vec<String>,
-    /// The kubelet's settings for every pool.
-    pub kubelet: KubeletSettings,
-    /// What pools add.
-    pub pools: BTreeMap<PoolName, PoolSettings>,
-    /// The rules; their pools are filled in from `pools`.
-    pub policy: Policy,
-    /// How many joins are worked on at one time, and how many may wait.
-    pub joins_in_flight: usize,
-    /// How many joins may wait for their turn.
-    pub queue: u64,
-    /// The terms of attendance.
-    pub terms: Terms,
-    /// Whether balancers in front speak the PROXY protocol.
-    pub proxy: ProxyProtocol,
-    /// Connections of one source that have proved nothing yet.
-    pub connections_per_source: u32,
-    /// How long balancers have to turn away between the failing health check and
-    /// the end of the listener.
-    pub drain_pause: Duration,
-}
-
-/// What a pool adds to its nodes.
-#[derive(Clone, Debug, Default)]
-pub struct PoolSettings {
-    /// Labels.
-    pub labels: Labels,
-    /// Taints.
-    pub taints: Vec<Taint>,
-    /// Kubelet settings over the common ones.
-    pub kubelet: KubeletSettings,
-}
+pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
 
 /// Between two counts of nodes for the metrics.
 const COUNT_NODES: Duration = Duration::from_secs(15);
@@ -96,8 +46,15 @@ const LAST_CONVERSATIONS: Duration = Duration::from_secs(30);
 pub struct App {
     settings: Settings,
     metrics: Arc<Metrics>,
-    store: Arc<Embedded>,
-    signer: Arc<LocalSigner>,
+    cluster: Arc<dyn Cluster>,
+    signer: Arc<dyn Signer>,
+    bundles: Arc<Bundles>,
+    registry: Arc<dyn Registry>,
+    profiles: Option<Arc<dyn Profiles>>,
+    sweep: Option<Arc<dyn Sweep>>,
+    checks: Vec<Box<dyn HealthCheck>>,
+    chores: Vec<Chore>,
+    close: Box<dyn FnOnce() -> Doing + Send>,
     serving: Arc<serving::Serving>,
     clock: Arc<dyn Clock>,
     listener: listener::Bound,
@@ -117,13 +74,7 @@ impl App {
         raise_descriptor_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-        let database = settings.data_dir.join("berth.db");
-        let store = Embedded::open(&database, &embedded::Settings::default()).context("opening the store")?;
-        let signer = LocalSigner::open_or_create(&settings.data_dir.join("pki"), CA_NAME, clock.now())
-            .context("opening the cluster's CA")?;
-        let signer = Arc::new(signer);
-        // The CA's key is the cluster: its id needs no place of its own.
-        let cluster_id = signer.ca_pin().to_hex().chars().take(16).collect();
+        let opened = backend::open(&settings, &clock).await?;
 
         let limits = Limits { connections_per_source: settings.connections_per_source, ..Limits::default() };
         let listener = listener::bind(ListenerSettings {
@@ -134,7 +85,16 @@ impl App {
         })
         .context("binding the join listener")?;
         let endpoint = advertised(settings.advertise.as_deref(), listener.local_addr());
-        let serving = serving::Serving::new(Arc::clone(&signer), names(&settings, &endpoint), clock.now())?;
+        let serving = serving::Serving::new(
+            opened.serving,
+            names(&settings, &endpoint),
+            Arc::clone(&opened.signer),
+            Arc::clone(&opened.bundles),
+            clock.now(),
+        )?;
+        if let Some(mint_applied) = opened.mint_applied {
+            mint_applied(*serving.pin().borrow(), endpoint.clone());
+        }
         let health = health::bind(settings.health_listen)
             .await
             .with_context(|| format!("binding the health listener at {}", settings.health_listen))?;
@@ -143,14 +103,21 @@ impl App {
         Ok(Self {
             settings,
             metrics,
-            store,
-            signer,
+            cluster: opened.cluster,
+            signer: opened.signer,
+            bundles: opened.bundles,
+            registry: opened.registry,
+            profiles: opened.profiles,
+            sweep: opened.sweep,
+            checks: opened.checks,
+            chores: opened.chores,
+            close: opened.close,
             serving: Arc::new(serving),
             clock,
             listener,
             health,
             admin,
-            cluster_id,
+            cluster_id: opened.cluster_id,
             endpoint,
         })
     }
@@ -162,13 +129,16 @@ impl App {
     }
 
     /// The line to paste on a machine, with a token of one use, if no token was
-    /// ever made here.
+    /// ever made here. Servers in a cluster make none: each replica would.
     ///
     /// # Errors
     /// The store is away.
     pub async fn first_join_command(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        first_token::join_command(self.store.as_ref(), self.signer.ca_pin(), &self.endpoint, self.clock.now())
-            .await
+        if matches!(self.settings.backend, Backend::Kubernetes(_)) {
+            return Ok(None);
+        }
+        let pin = *self.serving.pin().borrow();
+        first_token::join_command(self.cluster.as_ref(), pin, &self.endpoint, self.clock.now()).await
     }
 
     /// Serves until `stop` is cancelled, then lets conversations end.
@@ -176,20 +146,20 @@ impl App {
     /// # Errors
     /// A listener failed for good.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let cluster: Arc<dyn Cluster> = Arc::<Embedded>::clone(&self.store);
+        let cluster = Arc::clone(&self.cluster);
         let lines = Arc::new(Lines::default());
         let tracked = Tracked::default();
         let rpc = JoinRpc::new(self.joins(&cluster, &lines, &tracked)?);
         let end = CancellationToken::new();
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(attendance::cut_lines(Arc::clone(&lines), Arc::clone(&cluster), end.clone()));
-        background.spawn(attendance::sweep(
-            lines,
-            Arc::<Embedded>::clone(&self.store),
-            Arc::clone(&self.clock),
-            self.settings.terms,
-            end.clone(),
-        ));
+        if let Some(sweep) = self.sweep {
+            let (clock, terms) = (Arc::clone(&self.clock), self.settings.terms);
+            background.spawn(attendance::sweep(lines, sweep, clock, terms, end.clone()));
+        }
+        for chore in self.chores {
+            background.spawn(chore(end.clone()));
+        }
         background.spawn(observer::count_nodes(
             Arc::clone(&cluster),
             Arc::clone(&self.metrics),
@@ -204,7 +174,7 @@ impl App {
         background.spawn(watchdog(end.clone()));
         let metrics = Arc::clone(&self.metrics);
         background.spawn(self.health.serve(
-            Vec::new(),
+            self.checks,
             Arc::new(move || metrics.encode()),
             tracked.draining.clone(),
             end.clone(),
@@ -212,7 +182,7 @@ impl App {
         let services = admin::Services {
             cluster: Arc::clone(&cluster),
             clock: Arc::clone(&self.clock),
-            ca_pin: self.signer.ca_pin(),
+            ca_pin: self.serving.pin(),
             endpoint: self.endpoint.clone(),
         };
         background.spawn(self.admin.serve(services, end.clone()));
@@ -255,7 +225,7 @@ impl App {
         background.close();
         background.wait().await;
         drop(cluster);
-        self.store.close().await;
+        (self.close)().await;
         served.context("serving joins")
     }
 
@@ -268,28 +238,23 @@ impl App {
         let mut decoys = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(&mut *decoys).context("asking the system for randomness")?;
         let settings = &self.settings;
-        let mut policy = settings.policy.clone();
-        policy.pools = settings
-            .pools
-            .iter()
-            .map(|(name, pool)| {
-                (name.clone(), Pool { labels: pool.labels.clone(), taints: pool.taints.clone() })
-            })
-            .collect();
-        let profiles: Arc<dyn Profiles> = Arc::new(ConfiguredProfiles {
+        let configured = || ConfiguredProfiles {
             cluster_id: self.cluster_id.clone(),
-            cluster_name: settings.cluster_name.clone(),
+            cluster_name: settings.cluster_name.clone().unwrap_or_else(|| "berth".to_owned()),
             api_endpoints: api_endpoints(&settings.api_endpoints, &self.endpoint),
-            ca_bundle: self.signer.ca_bundle(),
+            trust: Arc::<Bundles>::clone(&self.bundles),
             kubelet: settings.kubelet.clone(),
-            pools: settings.pools.iter().map(|(name, pool)| (name.clone(), pool.kubelet.clone())).collect(),
-        });
+            pools: settings.pools.clone(),
+        };
+        let profiles = self.profiles.clone().unwrap_or_else(|| Arc::new(configured()));
         Ok(Joins {
             cluster: Arc::clone(cluster),
             profiles,
-            signer: Arc::<LocalSigner>::clone(&self.signer),
+            registry: Arc::clone(&self.registry),
+            signer: Arc::clone(&self.signer),
+            trust: Arc::<Bundles>::clone(&self.bundles),
             clock: Arc::clone(&self.clock),
-            policy,
+            policy: settings.policy.clone(),
             admission: Admission::new(settings.joins_in_flight, settings.queue),
             cluster_id: self.cluster_id.clone(),
             decoys: Decoys::new(decoys),
@@ -300,9 +265,6 @@ impl App {
         })
     }
 }
-
-/// The common name of the CA that the server makes for itself.
-const CA_NAME: &str = "berth";
 
 /// Every connection is a descriptor; the soft limit is often 1,024.
 fn raise_descriptor_limit() {

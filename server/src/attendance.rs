@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Sweep;
-use crate::ports::{Clock, Cluster, Observation, PortError};
+use crate::join::registration::in_the_way;
+use crate::ports::{Clock, Cluster, Observation, PortError, Registry};
 
 /// The terms of attendance.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +124,7 @@ fn why_it_ends(entry: &Entry) -> Option<Diagnosis> {
         | Event::Approved { .. }
         | Event::Denied { .. }
         | Event::Authorized { .. }
+        | Event::Issued { .. }
         | Event::Configured { .. }
         | Event::Registered
         | Event::Ready
@@ -158,17 +160,18 @@ pub async fn sweep(
     }
 }
 
-/// Takes an attending node's word on its own checks.
+/// Notes how an attending node stands: by its own checks, and in the cluster's eyes.
 ///
 /// # Errors
-/// The store is away.
-pub async fn take_health(
+/// The store or the cluster is away.
+pub async fn note_standing(
     cluster: &dyn Cluster,
+    registry: &dyn Registry,
     node: &NodeRecord,
-    failing: Vec<Diagnosis>,
+    failing: &[Diagnosis],
     now: Timestamp,
 ) -> Result<(), PortError> {
-    let observed = match failing.into_iter().next() {
+    let observed = match in_the_way(registry, node, failing, None, now).await? {
         None => Observation::Ready,
         Some(why) => Observation::NotReady { why },
     };

@@ -4,7 +4,9 @@
 mod ledger;
 mod verbs;
 
+pub mod bootstrap;
 pub mod embedded;
+pub mod kube;
 
 #[cfg(any(test, feature = "doubles"))]
 pub mod faulty;

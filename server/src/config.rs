@@ -3,12 +3,13 @@
 
 mod file;
 mod lay;
+mod backend;
 mod rules;
 mod sections;
 
 pub use berth_program::Period;
 pub use berth_program::config::{FileError, Origin};
-pub use file::{Configuration, PRINT_DEFAULTS, ProxyMode, read};
+pub use file::{BackendKind, ClusterSigner, Configuration, PRINT_DEFAULTS, ProxyMode, read};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +39,28 @@ pub struct Given {
     pub advertise: Said<String>,
     /// `--server-name`, repeatable.
     pub server_names: Said<Vec<String>>,
+    /// `--backend`.
+    pub backend: Said<BackendKind>,
+    /// `--kubeconfig`.
+    pub kubeconfig: Said<PathBuf>,
+    /// `--namespace`.
+    pub namespace: Said<String>,
+    /// `--signer`.
+    pub cluster_signer: Said<ClusterSigner>,
+    /// `--bootstrap-tokens`.
+    pub bootstrap_tokens: Said<bool>,
+    /// `kubernetes.providerID`.
+    pub provider_id: Said<String>,
+    /// `--signer-certificate`.
+    pub signer_certificate: Said<PathBuf>,
+    /// `--signer-key`.
+    pub signer_key: Said<PathBuf>,
+    /// `--serving-certificate`.
+    pub serving_certificate: Said<PathBuf>,
+    /// `--serving-key`.
+    pub serving_key: Said<PathBuf>,
+    /// `--serving-ca`.
+    pub serving_ca: Said<PathBuf>,
     /// `--cluster-name`.
     pub cluster_name: Said<String>,
     /// `--api-endpoint`, repeatable.
@@ -151,9 +174,14 @@ impl Config {
         let (path, mut file) = file.unwrap_or_default();
         let (mut given, mut lay) = (given, Lay::over(path));
         let places = sections::places(&mut lay, &mut given, &mut file);
+        let (backend, kubernetes) = (file.backend, file.kubernetes.take().unwrap_or_default());
+        let backend = backend::backend(&mut lay, &mut given, backend, kubernetes);
+        let signer = backend::signer(&mut lay, &mut given, &backend, file.signer.take().unwrap_or_default());
+        let serving = backend::serving(&mut lay, &mut given, file.serving.take().unwrap_or_default());
         let cluster = sections::cluster(&mut lay, &mut given, file.cluster.unwrap_or_default());
         let pools = lay.pools(file.pools.unwrap_or_default());
         let policy = sections::policy(&mut lay, &mut given, file.policy.unwrap_or_default());
+        lay.check("policy.certificateLifetime", backend::lifetime(&backend, policy.certificate_lifetime));
         let limits = sections::limits(&mut lay, &mut given, file.limits.unwrap_or_default());
         let terms = sections::attendance(&mut lay, &mut given, file.attendance.unwrap_or_default());
         let proxy = sections::proxy(&mut lay, &mut given, file.proxy_protocol.unwrap_or_default());
@@ -165,6 +193,9 @@ impl Config {
             health_listen: places.health_listen,
             advertise: places.advertise,
             server_names: places.server_names,
+            backend,
+            signer,
+            serving,
             cluster_name: cluster.name,
             api_endpoints: cluster.api_endpoints,
             kubelet: cluster.kubelet,

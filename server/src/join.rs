@@ -28,7 +28,7 @@ use berth_telemetry::propagation::trace_id;
 
 use self::authorization::Member;
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, PortError, Profiles, Signer};
+use crate::ports::{Clock, Cluster, PortError, Profiles, Registry, Signer, Trust};
 
 /// All that a join can touch.
 pub struct World<'a> {
@@ -36,8 +36,12 @@ pub struct World<'a> {
     pub cluster: &'a dyn Cluster,
     /// The profiles of nodes.
     pub profiles: &'a dyn Profiles,
+    /// The cluster's own Nodes.
+    pub registry: &'a dyn Registry,
     /// What issues certificates.
     pub signer: &'a dyn Signer,
+    /// Whom machines are told to trust.
+    pub trust: &'a dyn Trust,
     /// What time it is.
     pub clock: &'a dyn Clock,
     /// The operator's rules.
@@ -78,7 +82,8 @@ pub trait EnrollLine: Send {
 /// Connection 2's first stream, as the phases speak over it.
 #[async_trait]
 pub trait JoinLine: Send {
-    /// The agent's next message, within the step's deadline.
+    /// The agent's next message, within the step's deadline; may be dropped and
+    /// asked again without loss.
     async fn hear(&mut self) -> Result<JoinFromAgent, Ending>;
 
     /// Says something to the agent.
@@ -188,8 +193,7 @@ pub async fn complete(world: &World<'_>, line: &mut dyn JoinLine, member: &Membe
             done,
         )
         .await?;
-        watched(Phase::Registration, registration::run(line, configured, world.cluster, world.clock), done)
-            .await
+        watched(Phase::Registration, registration::run(line, configured, world), done).await
     }
     .await;
     let (outcome, code) = match &ended {

@@ -1,7 +1,6 @@
 //! What a machine may become: pure rules over the token's binding, the
 //! machine's wish and the operator's policy.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
@@ -17,6 +16,11 @@ use berth_domain::token::TokenRecord;
 /// whose clock is a little behind may use it (SECURITY R30).
 const BACKDATED: Duration = Duration::from_secs(300);
 
+/// How far it may lie before where a signer outside chooses it: a request that is
+/// repeated within the hour for which Kubernetes keeps it gets its first
+/// certificate, which was back-dated too.
+const CHOSEN_BEFORE: Duration = Duration::from_secs(2 * 3600);
+
 /// Bytes of a serial number: 128 bits, the first of them zero to keep it positive.
 pub const SERIAL_BYTES: usize = 16;
 
@@ -31,8 +35,6 @@ pub struct Policy {
     pub certificates_per_name_and_hour: u32,
     /// Whether every join waits for a person.
     pub approval: bool,
-    /// What each pool adds to its nodes.
-    pub pools: BTreeMap<PoolName, Pool>,
 }
 
 /// What a pool adds to its nodes.
@@ -42,6 +44,8 @@ pub struct Pool {
     pub labels: Labels,
     /// Taints.
     pub taints: Vec<Taint>,
+    /// Whether a person must approve each join into it.
+    pub approval: bool,
 }
 
 /// What was granted to a machine.
@@ -58,7 +62,8 @@ pub struct Grant {
 }
 
 impl Policy {
-    /// Decides what a machine becomes that joins by this token.
+    /// Decides what a machine becomes that joins by this token, into the token's
+    /// pool.
     ///
     /// # Errors
     /// The name is none, the token is bound elsewhere, or the policy does not
@@ -68,13 +73,13 @@ impl Policy {
         token: &TokenRecord,
         wanted_name: &str,
         wanted_pool: Option<&PoolName>,
+        pool: Pool,
     ) -> Result<Grant, Diagnosis> {
         let binding = &token.binding;
         let name = self.name(token, wanted_name)?;
         if let Some(wanted) = wanted_pool.filter(|wanted| **wanted != binding.pool) {
             return Err(bound_elsewhere(token, "pool", binding.pool.as_str(), wanted.as_str()));
         }
-        let pool = self.pools.get(&binding.pool).cloned().unwrap_or_default();
         let mut labels = pool.labels;
         labels.extend(binding.labels.clone());
         let mut taints = pool.taints;
@@ -85,7 +90,7 @@ impl Policy {
             identity: NodeIdentity { name, pool: binding.pool.clone() },
             labels,
             taints,
-            approval: self.approval || binding.approval,
+            approval: self.approval || pool.approval || binding.approval,
         })
     }
 
@@ -101,8 +106,19 @@ impl Policy {
         // X.509 counts seconds: what is recorded is what the certificate says.
         let whole = Timestamp::from_millis(now.seconds().saturating_mul(1000));
         CertificateTerms {
-            serial: data_encoding::HEXLOWER.encode(&serial),
+            serial: Some(data_encoding::HEXLOWER.encode(&serial)),
             not_before: whole.before(BACKDATED),
+            not_after: whole.after(self.certificate_lifetime),
+        }
+    }
+
+    /// The terms within which a signer outside chooses serial and dates.
+    #[must_use]
+    pub fn outer_terms(&self, now: Timestamp) -> CertificateTerms {
+        let whole = Timestamp::from_millis(now.seconds().saturating_mul(1000));
+        CertificateTerms {
+            serial: None,
+            not_before: whole.before(CHOSEN_BEFORE),
             not_after: whole.after(self.certificate_lifetime),
         }
     }
@@ -159,7 +175,6 @@ mod tests {
             certificate_lifetime: Duration::from_secs(3600),
             certificates_per_name_and_hour: 10,
             approval: false,
-            pools: BTreeMap::new(),
         }
     }
 
@@ -180,25 +195,30 @@ mod tests {
 
     #[test]
     fn the_token_binds_the_name_before_the_policy_does() {
-        let refused = policy("*").decide(&token("rack1-*"), "rack2-n1", None).expect_err("bound elsewhere");
+        let refused = policy("*")
+            .decide(&token("rack1-*"), "rack2-n1", None, Pool::default())
+            .expect_err("bound elsewhere");
         assert_eq!(refused.code(), Code::TokenBoundElsewhere);
         assert_eq!((refused.value("wanted"), refused.value("found")), (Some("rack1-*"), Some("rack2-n1")));
-        let refused = policy("rack2-*").decide(&token("*"), "rack1-n1", None).expect_err("not allowed");
+        let refused = policy("rack2-*")
+            .decide(&token("*"), "rack1-n1", None, Pool::default())
+            .expect_err("not allowed");
         assert_eq!(refused.code(), Code::NameNotAllowed);
     }
 
     #[test]
     fn a_machine_without_a_wish_gets_the_one_name_of_its_token() {
-        let grant = policy("*").decide(&token("n7"), "", None).expect("one name");
+        let grant = policy("*").decide(&token("n7"), "", None, Pool::default()).expect("one name");
         assert_eq!(grant.identity.name.as_str(), "n7");
-        let refused = policy("*").decide(&token("*"), "", None).expect_err("no name at all");
+        let refused = policy("*").decide(&token("*"), "", None, Pool::default()).expect_err("no name at all");
         assert_eq!(refused.code(), Code::HostnameInvalid);
     }
 
     #[test]
     fn a_pool_is_the_tokens_to_give() {
         let wanted = "gpu".parse().expect("a pool");
-        let refused = policy("*").decide(&token("*"), "n1", Some(&wanted)).expect_err("another pool");
+        let refused =
+            policy("*").decide(&token("*"), "n1", Some(&wanted), Pool::default()).expect_err("another pool");
         assert_eq!((refused.code(), refused.value("binding")), (Code::TokenBoundElsewhere, Some("pool")));
     }
 
@@ -206,8 +226,9 @@ mod tests {
     fn a_serial_is_positive_and_of_one_length() {
         for byte in [0x00, 0x7f, 0x80, 0xff] {
             let terms = policy("*").terms([byte; SERIAL_BYTES], now());
-            assert_eq!(terms.serial.len(), 2 * SERIAL_BYTES);
-            assert!(("40"..="7f").contains(&&terms.serial[..2]), "{}", terms.serial);
+            let serial = terms.serial.expect("a serial number");
+            assert_eq!(serial.len(), 2 * SERIAL_BYTES);
+            assert!(("40"..="7f").contains(&&serial[..2]), "{serial}");
         }
     }
 

@@ -3,13 +3,14 @@
 //! its in-memory double.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::HostFacts;
 use berth_domain::identity::SpkiHash;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
-use berth_domain::name::NodeName;
+use berth_domain::name::{NodeName, PoolName};
 use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
 use berth_domain::profile::Profile;
@@ -18,6 +19,7 @@ use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
 use tokio::sync::watch;
 
 use crate::join::authorization::Authorized;
+use crate::policy::Pool;
 
 /// Why a port did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ pub enum PortError {
         /// What it said.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
+        /// How long ago the first failure was of the row that this one ends.
+        lasting: Duration,
     },
 }
 
@@ -42,11 +46,26 @@ impl PortError {
     pub fn into_diagnosis(self, phase: Phase, now: Timestamp) -> Diagnosis {
         match self {
             Self::Refused(why) => *why,
-            Self::Unavailable { operation, cause } => Diagnosis::new(Code::StoreUnavailable, phase)
-                .with("since", now)
-                .with_private("error", format!("{operation}: {cause}")),
+            Self::Unavailable { operation, cause, lasting } => Diagnosis::new(Code::StoreUnavailable, phase)
+                .with("since", now.before(lasting))
+                .with_private("error", format!("{operation}: {}", chain(&*cause))),
         }
     }
+}
+
+/// An error with its causes, each said once.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said.push_str(": ");
+            said.push_str(&text);
+        }
+        cause = error.source();
+    }
+    said
 }
 
 impl From<Diagnosis> for PortError {
@@ -119,6 +138,17 @@ pub trait Joins: Send + Sync {
 /// What is observed of a node.
 #[derive(Clone, Debug)]
 pub enum Observation {
+    /// A signer that chooses serial and dates itself has issued its newest
+    /// certificate ([`Event::Issued`]). Its name may have been bound anew since:
+    /// then nobody has the certificate, and this is of no use.
+    Issued {
+        /// The serial number, lower-case hexadecimal.
+        serial: String,
+        /// From when it is good.
+        not_before: Timestamp,
+        /// Until when it is good.
+        not_after: Timestamp,
+    },
     /// It applied its profile ([`Event::Configured`]).
     Configured {
         /// Digest of the profile.
@@ -232,6 +262,9 @@ pub trait Nodes: Send + Sync {
 /// Profiles by pool.
 #[async_trait]
 pub trait Profiles: Send + Sync {
+    /// What a pool adds to its nodes; nothing, where it has no profile of its own.
+    async fn pool(&self, name: &PoolName) -> Answer<Pool>;
+
     /// The profile of a node; a pool without one of its own gets the default.
     async fn profile(&self, node: &NodeRecord) -> Answer<Profile>;
 }
@@ -241,6 +274,24 @@ pub trait Cluster: Tokens + Joins + Nodes {}
 
 impl<T: Tokens + Joins + Nodes> Cluster for T {}
 
+/// The cluster's own Node objects, where there is an API server.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Puts on the node's Node what policy grants and a kubelet may not set, and
+    /// says what keeps it from Ready in the cluster's eyes; `None`: nothing.
+    /// Asking again changes nothing.
+    async fn settle(
+        &self,
+        node: &NodeRecord,
+        trace: Option<&str>,
+        now: Timestamp,
+    ) -> Answer<Option<Diagnosis>>;
+
+    /// Changes whenever the Node of this name may stand otherwise. It lives as
+    /// long as the registry does.
+    fn watch(&self, name: &NodeName) -> watch::Receiver<()>;
+}
+
 /// A certificate as issued.
 #[derive(Clone, Debug)]
 pub struct SignedCertificate {
@@ -248,14 +299,43 @@ pub struct SignedCertificate {
     pub chain: Vec<Vec<u8>>,
 }
 
+/// What a signer takes of an authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// The key: it makes the certificate itself, exactly on the authorized terms.
+    Key,
+    /// The machine's own request, which it hands on: so the subject must be in it,
+    /// and serial and dates are chosen elsewhere, within the authorized terms.
+    Request,
+}
+
+/// Where a signer says what keeps it, while it goes on trying.
+pub type Hold = watch::Sender<Option<Diagnosis>>;
+
 /// What issues certificates.
 #[async_trait]
 pub trait Signer: Send + Sync {
-    /// Signs what was authorized, and nothing else.
-    async fn sign(&self, authorized: &Authorized) -> Answer<SignedCertificate>;
+    /// Signs what was authorized, and nothing else. Asked again for the same node
+    /// and key, it may give the same certificate.
+    async fn sign(&self, authorized: &Authorized, hold: &Hold) -> Answer<SignedCertificate>;
+
+    /// What it takes.
+    fn takes(&self) -> Takes {
+        Takes::Key
+    }
 
     /// The CA certificates that its certificates chain to, PEM.
     fn ca_bundle(&self) -> Arc<str>;
+}
+
+/// Whom machines are told to trust. Changes when certificates are replaced.
+pub trait Trust: Send + Sync {
+    /// The CA certificates by which an agent verifies servers and what it was
+    /// issued, PEM.
+    fn line(&self) -> Arc<str>;
+
+    /// The cluster's own: for kubelets and their kubeconfigs, PEM.
+    fn cluster(&self) -> Arc<str>;
 }
 
 /// What time it is: the only place that asks is its adapter.

@@ -1,15 +1,30 @@
 //! Profiles from the server's own configuration: what the embedded backend
-//! tells its nodes.
+//! tells its nodes. A Kubernetes cluster's come from it (`kubernetes`).
+
+pub mod kubernetes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use berth_domain::labels::{Labels, Taint};
 use berth_domain::name::PoolName;
 use berth_domain::node::NodeRecord;
 use berth_domain::profile::{KubeletSettings, Profile};
 
-use crate::ports::{Answer, Profiles};
+use crate::policy::Pool;
+use crate::ports::{Answer, Profiles, Trust};
+
+/// What a pool sets for its nodes.
+#[derive(Clone, Debug, Default)]
+pub struct PoolSettings {
+    /// Labels.
+    pub labels: Labels,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Kubelet settings over the common ones.
+    pub kubelet: KubeletSettings,
+}
 
 /// Profiles that do not change while the server runs.
 pub struct ConfiguredProfiles {
@@ -19,27 +34,32 @@ pub struct ConfiguredProfiles {
     pub cluster_name: String,
     /// URLs of the API servers.
     pub api_endpoints: Vec<String>,
-    /// The cluster's CA certificates, PEM.
-    pub ca_bundle: Arc<str>,
+    /// Whom nodes trust.
+    pub trust: Arc<dyn Trust>,
     /// The kubelet's settings, for every pool.
     pub kubelet: KubeletSettings,
     /// What pools set differently.
-    pub pools: BTreeMap<PoolName, KubeletSettings>,
+    pub pools: BTreeMap<PoolName, PoolSettings>,
 }
 
 #[async_trait]
 impl Profiles for ConfiguredProfiles {
+    async fn pool(&self, name: &PoolName) -> Answer<Pool> {
+        let pool = self.pools.get(name).cloned().unwrap_or_default();
+        Ok(Pool { labels: pool.labels, taints: pool.taints, approval: false })
+    }
+
     async fn profile(&self, node: &NodeRecord) -> Answer<Profile> {
         let mut kubelet = self.kubelet.clone();
         if let Some(pool) = self.pools.get(&node.identity.pool) {
-            kubelet.extend(pool.clone());
+            kubelet.extend(pool.kubelet.clone());
         }
         Ok(Profile {
             cluster_id: self.cluster_id.clone(),
             cluster_name: self.cluster_name.clone(),
             node: node.identity.clone(),
             api_endpoints: self.api_endpoints.clone(),
-            ca_bundle: self.ca_bundle.to_string(),
+            ca_bundle: self.trust.cluster().to_string(),
             kubelet,
             labels: node.labels.clone(),
             taints: node.taints.clone(),

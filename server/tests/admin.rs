@@ -50,7 +50,7 @@ impl Desk {
         let services = Services {
             cluster: Arc::<Memory>::clone(&cluster),
             clock: Arc::<ManualClock>::clone(&clock),
-            ca_pin: SpkiHash::of(b"ca"),
+            ca_pin: tokio::sync::watch::channel(SpkiHash::of(b"ca")).1,
             endpoint: "berth.example.com:7443".to_owned(),
         };
         let stop = CancellationToken::new();
@@ -111,7 +111,7 @@ impl Desk {
             labels: Labels::new(),
             taints: Vec::new(),
             certificate: CertificateTerms {
-                serial: "4f".to_owned(),
+                serial: Some("4f".to_owned()),
                 not_before: now,
                 not_after: now.after(Duration::from_secs(3_600)),
             },
@@ -148,7 +148,7 @@ async fn a_token_is_made_with_its_binding_and_its_maker() {
         v1::CreateTokenRequest { binding: Some(binding), ttl_ms: 60_000, description: "x".to_owned() };
     let made = desk.tokens().await.create_token(request).await.expect("a token").into_inner();
     let token: JoinToken = made.token.parse().expect("as it was printed");
-    assert_eq!(token.pin, SpkiHash::of(b"ca"));
+    assert_eq!(token.pin, Some(SpkiHash::of(b"ca")));
     assert_eq!(made.endpoint, "berth.example.com:7443");
     let kept = desk.cluster.find(&token.id).await.expect("memory").expect("it was minted");
     assert_eq!((kept.binding.names.as_str(), kept.binding.uses), ("rack1-*", 3));

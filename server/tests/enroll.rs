@@ -23,6 +23,8 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{Digest, SpkiHash};
 use berth_domain::join::{Event, JoinId};
 use berth_domain::name::NamePattern;
+use berth_domain::node::CertificateTerms;
+use berth_domain::phase::Phase;
 use berth_domain::proof::{ChannelBinding, Promise, TokenKeys, Transcript, Verifier, machine_message};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{JoinToken, MINT_ENTROPY, TokenBinding, TokenRecord};
@@ -30,12 +32,17 @@ use berth_proto::{encode_enroll_request, encode_enroll_response};
 use berth_server::clock::ManualClock;
 use berth_server::cluster::memory::Memory;
 use berth_server::join::authentication::Decoys;
+use berth_server::join::authorization::Authorized;
 use berth_server::join::initialization::Admission;
 use berth_server::join::{Caller, Ending, EnrollLine, World, enroll};
 use berth_server::policy::Policy;
-use berth_server::ports::{Clock as _, Joins as _, Signer as _, Tokens as _};
+use berth_server::ports::{
+    Answer, Clock as _, Hold, Joins as _, Nodes as _, SignedCertificate, Signer, Takes, Tokens as _,
+};
 use berth_server::profiles::ConfiguredProfiles;
+use berth_server::registry::OwnWord;
 use berth_server::signer::local::LocalSigner;
+use berth_server::trust::Bundles;
 use berth_telemetry::metrics::Metrics;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use tokio::sync::mpsc;
@@ -151,6 +158,30 @@ async fn a_join_that_needs_approval_waits_and_goes_on_when_it_is_given() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_taken_back_while_its_join_waits_gets_no_certificate() {
+    let world = TestWorld::new(TokenBinding { approval: true, ..TokenBinding::default() }).await;
+    let agent = Agent::honest(&world);
+    let (id, join) = (agent.token.id.clone(), JoinId::of(&agent.token.id, agent.spki()));
+    let take_back_and_approve = async {
+        let mut changes = world.cluster.changes();
+        loop {
+            let record = world.cluster.join(join).await.expect("memory");
+            let waits = record.and_then(|record| record.state.why().map(Diagnosis::code));
+            if waits == Some(Code::ApprovalPending) {
+                let now = world.clock.now();
+                assert!(world.cluster.revoke(&id, "alice", now).await.expect("memory"));
+                let event = Event::Approved { by: "bob".to_owned() };
+                return world.cluster.record(join, None, event, now).await.expect("memory");
+            }
+            changes.changed().await.expect("the store is open");
+        }
+    };
+    let ((ended, _), ()) = tokio::join!(world.enroll(agent), take_back_and_approve);
+    assert_eq!(refusal(ended).code(), Code::TokenRejected);
+    assert!(world.cluster.nodes(None).await.expect("memory").is_empty(), "no name is bound");
+}
+
+#[tokio::test]
 async fn a_full_server_gives_places_in_turn() {
     let world = TestWorld::new(TokenBinding { uses: 8, ..TokenBinding::default() }).await.one_at_a_time();
     let agents = (1..=4).map(|number| {
@@ -166,6 +197,75 @@ async fn a_full_server_gives_places_in_turn() {
     assert!(queued >= 1, "somebody had to wait");
 }
 
+#[tokio::test]
+async fn a_signer_that_hands_requests_on_gets_one_that_names_exactly_the_node() {
+    let (world, outside) = TestWorld::new(TokenBinding::default()).await.signed_outside(None);
+    let agent = Agent::honest(&world);
+    let key = Arc::clone(&agent.key);
+    let (ended, heard) = world.enroll(agent).await;
+    let issued = ended.expect("it asked again");
+    assert_eq!(
+        heard.iter().map(EnrollFromServer::name).collect::<Vec<_>>(),
+        ["Challenge", "ServerProof", "SubjectWanted", "Issued"]
+    );
+    let seen = outside.seen.lock().expect("one test at a time").clone();
+    let [request] = seen.as_slice() else { panic!("asked {} times", seen.len()) };
+    assert_ne!(*request, self::request(&key), "not the first one");
+
+    let events = world.events().await;
+    let authorized = events.iter().position(|e| matches!(e, Event::Authorized { serial: None, .. }));
+    let learnt = events.iter().position(|e| matches!(e, Event::Issued { serial, .. } if serial == "4b"));
+    assert!(authorized.expect("audited first") < learnt.expect("and the serial after"));
+    let node = world.cluster.nodes(Some(&issued.node.name)).await.expect("memory");
+    assert_eq!(node[0].record.certificate.serial.as_deref(), Some("4b"));
+
+    let mut right = Agent::honest(&world);
+    right.key = key;
+    right.request = named_request(&right.key, "n1");
+    let (ended, heard) = world.enroll(right).await;
+    ended.expect("its own token again");
+    assert!(!heard.iter().any(|said| matches!(said, EnrollFromServer::SubjectWanted(_))), "no extra turn");
+}
+
+#[tokio::test]
+async fn a_second_request_for_another_key_or_node_gets_nothing() {
+    type Breaks = fn(&mut Agent);
+    let table: [(&str, Breaks); 3] = [
+        ("another node", |a| a.subject = Some("n2".to_owned())),
+        ("another key", |a| a.other_key = Some(Arc::new(KeyPair::generate().expect("a key")))),
+        ("the masters", |a| a.subject = Some("n1,O=system:masters".to_owned())),
+    ];
+    for (what, break_it) in table {
+        let (world, outside) = TestWorld::new(TokenBinding::default()).await.signed_outside(None);
+        let mut agent = Agent::honest(&world);
+        break_it(&mut agent);
+        let (ended, _) = world.enroll(agent).await;
+        assert_eq!(refusal(ended).code(), Code::CertificateRequestInvalid, "{what}");
+        assert!(outside.seen.lock().expect("one test at a time").is_empty(), "{what}: nothing was handed on");
+        let authorized = world.events().await.iter().any(|e| matches!(e, Event::Authorized { .. }));
+        assert!(!authorized, "{what}: nothing was authorized");
+    }
+}
+
+#[tokio::test]
+async fn what_keeps_a_signer_is_told_recorded_and_waited_for() {
+    let why = Diagnosis::new(Code::SignerUnavailable, Phase::Authorization).with("csr", "berth-x");
+    let (world, _) = TestWorld::new(TokenBinding::default()).await.one_at_a_time().signed_outside(Some(why));
+    let (ended, heard) = world.enroll(Agent::honest(&world)).await;
+    ended.expect("it goes on by itself");
+    assert!(
+        heard.iter().any(
+            |said| matches!(said, EnrollFromServer::Waiting(why) if why.code() == Code::SignerUnavailable)
+        )
+    );
+    let waited = world
+        .events()
+        .await
+        .iter()
+        .any(|event| matches!(event, Event::Waiting { why } if why.code() == Code::SignerUnavailable));
+    assert!(waited, "operators see it");
+}
+
 fn refusal<T>(ended: Result<T, Ending>) -> Diagnosis {
     match ended {
         Err(Ending::Refused(why)) => *why,
@@ -177,7 +277,8 @@ fn refusal<T>(ended: Result<T, Ending>) -> Diagnosis {
 struct TestWorld {
     cluster: Memory,
     clock: ManualClock,
-    signer: LocalSigner,
+    local: Arc<LocalSigner>,
+    signer: Arc<dyn Signer>,
     token: JoinToken,
     policy: Policy,
     admission: Admission,
@@ -189,13 +290,14 @@ struct TestWorld {
 impl TestWorld {
     async fn new(binding: TokenBinding) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let signer = LocalSigner::open_or_create(
+        let local = LocalSigner::open_or_create(
             directory.path(),
             "test",
             Timestamp::from(std::time::UNIX_EPOCH + Duration::from_secs(1_790_000_000)),
         )
         .expect("a CA");
-        let token = JoinToken::mint(&Zeroizing::new([7; MINT_ENTROPY]), signer.ca_pin());
+        let local = Arc::new(local);
+        let token = JoinToken::mint(&Zeroizing::new([7; MINT_ENTROPY]), local.ca_pin());
         let clock =
             ManualClock::at(Timestamp::from(std::time::UNIX_EPOCH + Duration::from_secs(1_790_000_000)));
         let cluster = Memory::default();
@@ -203,20 +305,26 @@ impl TestWorld {
         Self {
             cluster,
             clock,
-            signer,
+            signer: Arc::<LocalSigner>::clone(&local),
+            local,
             token,
             policy: Policy {
                 names: NamePattern::any(),
                 certificate_lifetime: Duration::from_secs(3600),
                 certificates_per_name_and_hour: 60,
                 approval: false,
-                pools: BTreeMap::new(),
             },
             admission: Admission::new(64, 64),
             metrics: Metrics::new("test"),
             last_transcript: std::sync::Mutex::new(None),
             _directory: directory,
         }
+    }
+
+    fn signed_outside(mut self, kept: Option<Diagnosis>) -> (Self, Arc<Outside>) {
+        let outside = Arc::new(Outside { inner: Arc::clone(&self.local), kept, seen: Default::default() });
+        self.signer = Arc::<Outside>::clone(&outside);
+        (self, outside)
     }
 
     fn one_at_a_time(mut self) -> Self {
@@ -234,19 +342,23 @@ impl TestWorld {
         &self,
         agent: Agent,
     ) -> (Result<berth_domain::conversation::Issued, Ending>, Vec<EnrollFromServer>) {
+        let trust = Arc::new(Bundles::of(Arc::clone(&self.signer)));
         let profiles = ConfiguredProfiles {
             cluster_id: "c".to_owned(),
             cluster_name: "c".to_owned(),
             api_endpoints: Vec::new(),
-            ca_bundle: self.signer.ca_bundle(),
+            trust: Arc::<Bundles>::clone(&trust),
             kubelet: BTreeMap::new(),
             pools: BTreeMap::new(),
         };
         let decoys = Decoys::new(Zeroizing::new([5; 32]));
+        let registry = OwnWord::default();
         let world = World {
             cluster: &self.cluster,
             profiles: &profiles,
-            signer: &self.signer,
+            registry: &registry,
+            signer: self.signer.as_ref(),
+            trust: trust.as_ref(),
             clock: &self.clock,
             policy: &self.policy,
             admission: &self.admission,
@@ -303,6 +415,8 @@ struct Agent {
     skip_proof: bool,
     swap_request: bool,
     forge_machine: bool,
+    subject: Option<String>,
+    other_key: Option<Arc<KeyPair>>,
 }
 
 impl Agent {
@@ -323,6 +437,8 @@ impl Agent {
             skip_proof: false,
             swap_request: false,
             forge_machine: false,
+            subject: None,
+            other_key: None,
         }
     }
 
@@ -370,6 +486,16 @@ impl Agent {
                         &mut transcript,
                     );
                 }
+                EnrollFromServer::SubjectWanted(node) => {
+                    let proved = after_proof.expect("the server proves after the agent");
+                    let subject = self.subject.as_deref().unwrap_or(node.name.as_str());
+                    let key = self.other_key.as_ref().unwrap_or(&self.key);
+                    let again = CertificateRequest {
+                        der: named_request(key, subject),
+                        ..self.certificate_request(&proved)
+                    };
+                    say(EnrollFromAgent::CertificateRequest(again), &mut transcript);
+                }
                 EnrollFromServer::Queued { .. }
                 | EnrollFromServer::Waiting(_)
                 | EnrollFromServer::Issued(_) => {}
@@ -412,6 +538,45 @@ impl Agent {
 fn request(key: &KeyPair) -> Vec<u8> {
     let params = CertificateParams::new(Vec::<String>::new()).expect("no names");
     params.serialize_request(key).expect("a request").der().to_vec()
+}
+
+fn named_request(key: &KeyPair, name: &str) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("system:node:{name}"));
+    params.serialize_request(key).expect("a request").der().to_vec()
+}
+
+/// A signer outside: it takes the request, and chooses the serial itself.
+struct Outside {
+    inner: Arc<LocalSigner>,
+    /// What keeps it, before it signs.
+    kept: Option<Diagnosis>,
+    seen: std::sync::Mutex<Vec<Vec<u8>>>,
+}
+
+#[async_trait]
+impl Signer for Outside {
+    async fn sign(&self, authorized: &Authorized, hold: &Hold) -> Answer<SignedCertificate> {
+        assert_eq!(authorized.terms().serial, None, "it is the signer's to choose");
+        self.seen.lock().expect("one test at a time").push(authorized.request().to_vec());
+        if let Some(why) = &self.kept {
+            hold.send_replace(Some(why.clone()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let terms = CertificateTerms { serial: Some("4b".to_owned()), ..authorized.terms().clone() };
+        let own = Authorized::for_tests(authorized.node().clone(), authorized.public_key().to_vec(), terms);
+        self.inner.sign(&own, hold).await
+    }
+
+    fn takes(&self) -> Takes {
+        Takes::Request
+    }
+
+    fn ca_bundle(&self) -> Arc<str> {
+        self.inner.ca_bundle()
+    }
 }
 
 struct WordLine {

@@ -10,16 +10,21 @@
 )]
 
 mod agent;
+mod balancer;
 mod http;
+mod kubernetes;
 mod namespace;
 mod process;
+pub mod race;
 mod server;
 
 pub use agent::{Agent, Joined, joined};
+pub use balancer::{Balance, Balancer};
 pub use http::http_get;
+pub use kubernetes::KubernetesWorld;
 pub use namespace::{enter, start_in};
 pub use process::{Ended, Running, binary, eventually, system_program};
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, merge};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

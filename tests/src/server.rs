@@ -43,6 +43,13 @@ impl ServerOptions {
         Self { configuration, ..Self::default() }
     }
 
+    /// The same with more configuration over it.
+    #[must_use]
+    pub fn over(mut self, configuration: Value) -> Self {
+        merge(&mut self.configuration, configuration);
+        self
+    }
+
     /// Exports traces there.
     #[must_use]
     pub fn tracing_to(mut self, endpoint: &str) -> Self {
@@ -186,7 +193,8 @@ impl Server {
     }
 }
 
-fn merge(into: &mut Value, from: Value) {
+/// Lays one JSON value over another, field by field.
+pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

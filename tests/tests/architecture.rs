@@ -194,7 +194,8 @@ const LONGEST: usize = 400;
 /// Modules that decide: they see ports and words only.
 const DECIDING: &[&str] = &["join", "plan", "policy", "renewal"];
 /// Modules that reach the world, each through its own library.
-const ADAPTERS: &[&str] = &["host", "line", "vault", "journal", "tunnel", "cluster", "signer", "rpc"];
+const ADAPTERS: &[&str] =
+    &["host", "line", "vault", "journal", "tunnel", "cluster", "signer", "registry", "profiles", "rpc"];
 /// Modules that put the others together.
 const DRIVERS: &[&str] = &["app", "config", "admin", "console", "listener", "health"];
 /// Values that live beside effects in std.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use berth_domain::diagnosis::Exit;
 
 use super::preflight::Preflight;
-use super::{Context, Failure, failure};
+use super::{Context, Failure, failure, token};
 use crate::cli::{Check, CheckForm};
 use crate::host::apply::Files;
 use crate::host::checks::{self, Outcome};
@@ -26,6 +26,7 @@ pub(super) async fn run(with: &Context<'_>, asked: &Check) -> Result<ExitCode, F
         }
     }
     .map_err(Failure::Output)?;
+    token::check_pin(with);
     let failed = results.iter().any(|result| result.outcome == Outcome::Failed);
     Ok(if failed { failure::code(Exit::Preflight) } else { ExitCode::SUCCESS })
 }

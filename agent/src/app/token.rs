@@ -4,6 +4,7 @@
 use super::{Context, Failure};
 use crate::cli::JoinOptions;
 use crate::config::Origin;
+use crate::join::TokenSource as _;
 use crate::output;
 use crate::token_source::{GivenToken, Place};
 use zeroize::Zeroizing;
@@ -29,8 +30,24 @@ pub(super) fn of(with: &Context<'_>, options: &JoinOptions) -> Result<GivenToken
         },
     };
     let token = GivenToken::at(place);
+    tell_of(&token);
+    Ok(token)
+}
+
+fn tell_of(token: &GivenToken) {
     if let Some(warning) = token.warning() {
         output::tell(&output::warning(&warning));
     }
-    Ok(token)
+}
+
+/// Says so if the token file that the configuration names holds a token without
+/// a pin, and no pin is given beside it. The file stays as it is.
+pub(super) fn check_pin(with: &Context<'_>) {
+    let Some(path) = with.settings.token_file.value.clone() else { return };
+    let (Place::File(path), true) = (Place::named(path), with.settings.ca_pins.value.is_empty()) else {
+        return;
+    };
+    if GivenToken::at(Place::File(path)).token().is_ok_and(|token| token.pin.is_none()) {
+        output::tell(&output::note(output::UNPINNED));
+    }
 }

@@ -32,6 +32,7 @@ struct Seen {
     output: output::Progress,
     phase: Option<Phase>,
     trace_id: Option<String>,
+    unpinned: bool,
 }
 
 impl Watch {
@@ -40,7 +41,11 @@ impl Watch {
         service: Service,
         crash_at: Option<CrashPoint>,
     ) -> Self {
-        Self { seen: Mutex::new(Seen { output, phase: None, trace_id: None }), service, crash_at }
+        Self {
+            seen: Mutex::new(Seen { output, phase: None, trace_id: None, unpinned: false }),
+            service,
+            crash_at,
+        }
     }
 
     /// The trace of the last attempt.
@@ -79,6 +84,13 @@ impl Observer for Watch {
 
     fn finished(&self, finished: &Finished) {
         self.seen().output.ended(finished.phase, finished.outcome, finished.elapsed);
+    }
+
+    fn unpinned(&self) {
+        // Once is enough, however often the join begins again.
+        if !std::mem::replace(&mut self.seen().unpinned, true) {
+            output::tell(&output::note(output::UNPINNED));
+        }
     }
 
     fn passing(&self, point: &'static str) {

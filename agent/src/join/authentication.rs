@@ -131,6 +131,7 @@ pub(super) async fn run(
         other @ (EnrollFromServer::Queued { .. }
         | EnrollFromServer::Challenge(_)
         | EnrollFromServer::Waiting(_)
+        | EnrollFromServer::SubjectWanted(_)
         | EnrollFromServer::Issued(_)) => {
             return Err(other.instead_of("ServerProof").into_diagnosis(Phase::Authentication));
         }
@@ -138,7 +139,7 @@ pub(super) async fn run(
     let ServerProof { proof, ca_bundle, cluster_id } = proof;
     let promise = Promise { ca_bundle: ca_bundle.as_bytes(), cluster_id: &cluster_id };
     keys.check_server(line.channel(), &transcript, &promise, &proof).map_err(|_| unproved())?;
-    check_bundle(&ca_bundle, claim.pins, Phase::Authentication)?;
+    check_bundle(&ca_bundle, line.shown(), claim.pins, Phase::Authentication)?;
     check_clock(offset, clock.now())?;
     Ok(Authenticated { prepared, ca_bundle, cluster_id, transcript, offset })
 }
@@ -180,6 +181,7 @@ async fn challenge(line: &mut dyn Enrollment, teller: &Teller<'_>) -> Result<Tim
             }
             other @ (EnrollFromServer::ServerProof(_)
             | EnrollFromServer::Waiting(_)
+            | EnrollFromServer::SubjectWanted(_)
             | EnrollFromServer::Issued(_)) => {
                 return Err(other.instead_of("Challenge").into_diagnosis(Phase::Authentication));
             }

@@ -19,7 +19,7 @@ use super::initialization::Prepared;
 use super::progress::Teller;
 use crate::certificate::{IssuedProblem, Wanted, check_issued};
 use crate::ports::server::{Enrollment, LineError, Member, Server};
-use crate::ports::{Clock, Credential, Issue, MachineKey, NodeKey, Standing, Vault};
+use crate::ports::{Clock, Credential, Issue, MachineKey, NodeKey, Standing, Vault, VaultError};
 
 /// How long the next word may take: the server says again and again that it waits.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,15 +80,15 @@ pub(super) async fn run(
     teller: &Teller<'_>,
 ) -> Result<Authorized, Diagnosis> {
     let signed = machine_message(line.channel(), authenticated.transcript());
-    let request = EnrollFromAgent::CertificateRequest(CertificateRequest {
+    let request = CertificateRequest {
         der: keys.request.clone(),
         machine_key: keys.machine.public_key_spki(),
         machine_signature: keys.machine.sign(&signed).to_vec(),
         wanted_name: wish.name.to_owned(),
         wanted_pool: wish.pool.cloned(),
-    });
-    line.say(request).await.map_err(lost("it said CertificateRequest"))?;
-    let Issued { chain, node, join } = issued(line, teller).await?;
+    };
+    ask(line, request.clone()).await?;
+    let Issued { chain, node, join } = issued(line, &keys.node, request, teller).await?;
     let wanted = Wanted {
         key: keys.node.spki_hash(),
         node: &node,
@@ -138,19 +138,43 @@ pub(crate) fn check_life(credential: &Credential, now: Timestamp) -> Result<(), 
         .with("name", &credential.node().name))
 }
 
-async fn issued(line: &mut dyn Enrollment, teller: &Teller<'_>) -> Result<Issued, Diagnosis> {
+async fn ask(line: &mut dyn Enrollment, request: CertificateRequest) -> Result<(), Diagnosis> {
+    let said = EnrollFromAgent::CertificateRequest(request);
+    line.say(said).await.map_err(lost("it said CertificateRequest"))
+}
+
+/// Waits for the certificate. A server whose signer takes the name from the
+/// request may ask once for one with the name that it has decided on.
+async fn issued(
+    line: &mut dyn Enrollment,
+    key: &NodeKey,
+    request: CertificateRequest,
+    teller: &Teller<'_>,
+) -> Result<Issued, Diagnosis> {
+    let mut request = Some(request);
     loop {
-        match line.hear(PATIENCE).await.map_err(lost("it waited for Issued"))? {
-            EnrollFromServer::Issued(issued) => {
+        match (line.hear(PATIENCE).await.map_err(lost("it waited for Issued"))?, request.take()) {
+            (EnrollFromServer::Issued(issued), _) => {
                 teller.going_on();
                 return Ok(issued);
             }
-            EnrollFromServer::Waiting(why) => teller.waiting(&why),
-            other @ (EnrollFromServer::Queued { .. }
-            | EnrollFromServer::Challenge(_)
-            | EnrollFromServer::ServerProof(_)) => {
-                return Err(other.instead_of("Issued").into_diagnosis(Phase::Authorization));
+            (EnrollFromServer::Waiting(why), kept) => {
+                teller.waiting(&why);
+                request = kept;
             }
+            (EnrollFromServer::SubjectWanted(node), Some(first)) => {
+                let der = key
+                    .certificate_request(Some(&node.name))
+                    .map_err(|error| VaultError::from(error).into_diagnosis(Phase::Authorization))?;
+                ask(line, CertificateRequest { der, ..first }).await?;
+            }
+            (
+                other @ (EnrollFromServer::Queued { .. }
+                | EnrollFromServer::Challenge(_)
+                | EnrollFromServer::ServerProof(_)
+                | EnrollFromServer::SubjectWanted(_)),
+                _,
+            ) => return Err(other.instead_of("Issued").into_diagnosis(Phase::Authorization)),
         }
     }
 }

@@ -38,6 +38,10 @@ pub trait Observer: Send + Sync {
         let _ = finished;
     }
 
+    /// No CA is pinned: the proof alone tells the server from another. Said at
+    /// each attempt.
+    fn unpinned(&self) {}
+
     /// The join passes one of [`POINTS`], right before or right after an effect
     /// that lasts. Tests end the process there.
     fn passing(&self, point: &'static str) {
@@ -115,6 +119,10 @@ impl<'a> Teller<'a> {
 
     pub(crate) fn passing(&self, point: &'static str) {
         self.observer.passing(point);
+    }
+
+    pub(crate) fn unpinned(&self) {
+        self.observer.unpinned();
     }
 
     pub(crate) fn finished(&self, finished: &Finished) {

@@ -8,7 +8,7 @@ use berth_domain::diagnosis::{Code, Diagnosis, Retry};
 use berth_domain::facts::HostFacts;
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::book::Book;
 use super::configuration::Configured;
@@ -92,7 +92,8 @@ async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>
     }
 }
 
-/// Says how the checks stand, and again when that changes, until Ready.
+/// Says how the checks stand, and again when that changes, until Ready. The
+/// server says by itself when the Node stands otherwise.
 async fn ready(
     line: &mut dyn Joining,
     facts: HostFacts,
@@ -102,37 +103,55 @@ async fn ready(
 ) -> Result<Timestamp, Diagnosis> {
     let mut failing = checks.health(&facts);
     loop {
-        let told = Instant::now();
         line.say(JoinFromAgent::Health(failing.clone()))
             .await
             .map_err(lost("it said how its checks stand"))?;
-        let why = match line.hear(PATIENCE).await.map_err(lost("it waited for Ready"))? {
-            JoinFromServer::Ready { since } => {
-                teller.going_on();
-                return Ok(since);
-            }
-            JoinFromServer::Waiting(why) => why,
-            other @ (JoinFromServer::Profile(_)
-            | JoinFromServer::ConfigurationRecorded
-            | JoinFromServer::Registered) => {
-                return Err(other.instead_of("Ready").into_diagnosis(Phase::Registration));
+        let told = Instant::now();
+        let mut look: Option<Instant> = None;
+        failing = loop {
+            let answer_by = told + if look.is_some() { REMINDER + PATIENCE } else { PATIENCE };
+            tokio::select! {
+                biased;
+                heard = line.hear(answer_by.saturating_duration_since(Instant::now())) => {
+                    match heard.map_err(lost("it waited for Ready"))? {
+                        JoinFromServer::Ready { since } => {
+                            teller.going_on();
+                            return Ok(since);
+                        }
+                        JoinFromServer::Waiting(why) => {
+                            teller.waiting(&why);
+                            look = Some(Instant::now() + pause(why)?);
+                        }
+                        other @ (JoinFromServer::Profile(_)
+                        | JoinFromServer::ConfigurationRecorded
+                        | JoinFromServer::Registered) => {
+                            return Err(other.instead_of("Ready").into_diagnosis(Phase::Registration));
+                        }
+                    }
+                }
+                () = sleep_until(look.unwrap_or(answer_by)), if look.is_some() => {
+                    let now = checks.health(&host.survey().await);
+                    if now != failing || told.elapsed() >= REMINDER {
+                        break now;
+                    }
+                    look = Some(Instant::now() + jittered(PAUSE));
+                }
             }
         };
-        teller.waiting(&why);
-        let pause = match why.when_to_retry() {
-            Retry::After(after) => after.clamp(PAUSE, LONGEST_PAUSE),
-            Retry::Never if why.code() == Code::NodeNotReady => PAUSE,
-            Retry::Never => return Err(why),
-        };
-        loop {
-            sleep(pause + jitter::part(pause / 2, jitter::random())).await;
-            let now = checks.health(&host.survey().await);
-            if now != failing || now.is_empty() || told.elapsed() >= REMINDER {
-                failing = now;
-                break;
-            }
-        }
     }
+}
+
+/// How long to wait before the checks are looked at again.
+fn pause(why: Diagnosis) -> Result<Duration, Diagnosis> {
+    match why.when_to_retry() {
+        Retry::After(after) => Ok(jittered(after.clamp(PAUSE, LONGEST_PAUSE))),
+        Retry::Never if why.code() == Code::NodeNotReady => Ok(jittered(PAUSE)),
+        Retry::Never => Err(why),
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause + jitter::part(pause / 2, jitter::random())
 }
 
 fn lost(step: &'static str) -> impl FnOnce(LineError) -> Diagnosis {

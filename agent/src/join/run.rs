@@ -124,7 +124,11 @@ impl<'a> Run<'a> {
     async fn enroll(&self, token: &JoinToken) -> Result<(Authorized, Box<dyn Member>), Halt> {
         // Pins that a person gave overrule the token's: they may be newer.
         let given = &self.world.wishes.pins;
-        let pins: Vec<SpkiHash> = if given.is_empty() { vec![token.pin] } else { given.clone() };
+        let pins: Vec<SpkiHash> =
+            if given.is_empty() { token.pin.into_iter().collect() } else { given.clone() };
+        if pins.is_empty() {
+            self.teller.unpinned();
+        }
         let preparing = self.phase(Phase::Initialization, async {
             let prepared = self.prepare().await?;
             self.book.reached(Standing::Preparing, Phase::Initialization)?;
@@ -152,8 +156,8 @@ impl<'a> Run<'a> {
         pins: &[SpkiHash],
     ) -> Result<(Authorized, Box<dyn Member>), Diagnosis> {
         let world = self.world;
-        let keys = self.keys()?;
         let name = world.wishes.node_name.clone().or_else(|| prepared.facts().identity.hostname.clone());
+        let keys = self.keys(name.as_deref())?;
         let claim = Claim {
             token,
             pins,
@@ -228,12 +232,14 @@ impl<'a> Run<'a> {
         initialization::run(world.host, world.checks, world.clock, &self.teller).await
     }
 
-    fn keys(&self) -> Result<Keys, Diagnosis> {
+    /// The keys, and a request for the name that the node will have most likely.
+    fn keys(&self, name: Option<&str>) -> Result<Keys, Diagnosis> {
         let vault = self.world.vault;
         let failed = |error: crate::ports::VaultError| error.into_diagnosis(Phase::Authentication);
         let machine = vault.machine_key().map_err(failed)?;
         let node = vault.proposed_key().map_err(failed)?;
-        let request = node.certificate_request().map_err(|error| failed(error.into()))?;
+        let name = name.and_then(|name| name.parse().ok());
+        let request = node.certificate_request(name.as_ref()).map_err(|error| failed(error.into()))?;
         Ok(Keys { machine, node, request })
     }
 

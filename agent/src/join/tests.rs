@@ -66,6 +66,34 @@ async fn a_proved_bundle_must_hold_a_pinned_ca() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bootstrap_token_joins_with_a_pin_and_without() {
+    let other = Authority::new("other").pin;
+    for (pins, unpinned) in [(0, true), (1, false), (2, false)] {
+        let mut world = World::with_token("u7k2pw.x91mqz40bhc8ydre");
+        world.wishes.pins = [other, world.server.ca.pin].into_iter().rev().take(pins).collect();
+        world.join().await.expect("a join");
+        let told = world.watched.points.lock().expect("unpoisoned").contains(&"unpinned");
+        assert_eq!(told, unpinned, "{pins} pins");
+        assert!(world.token.is_empty(), "it was used");
+    }
+    let mut world = World::with_token("u7k2pw.x91mqz40bhc8ydre");
+    world.wishes.pins = vec![other];
+    world.patience.no_wait = true;
+    let why = world.join().await.expect_err("another CA");
+    assert_eq!(why.code(), Code::PinMismatch);
+    assert!(nothing_is_kept(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_pin_the_proof_still_decides() {
+    let world = World::with_token("u7k2pw.x91mqz40bhc8ydre");
+    world.server.script().ignorant = true;
+    let why = world.join().await.expect_err("it proved nothing");
+    assert_eq!((why.code(), why.phase()), (Code::ProtocolViolation, Phase::Authentication));
+    assert!(nothing_is_kept(&world));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_that_was_not_asked_for_is_not_kept() {
     for wrong in [Wrong::Key, Wrong::Name, Wrong::Authority, Wrong::Time] {
         let world = World::new();
@@ -84,6 +112,29 @@ async fn a_queue_and_an_approval_are_waited_for() {
     world.server.script().waiting = 2;
     world.join().await.expect("it goes on by itself");
     assert_eq!(world.watched.waits(), [Code::ServerBusy, Code::ApprovalPending]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_may_ask_once_for_the_subject_that_its_signer_needs() {
+    let world = World::new();
+    world.server.script().subjects = 1;
+    world.join().await.expect("it asks again");
+    assert!(
+        world.heard().contains("ClientProof,CertificateRequest,CertificateRequest,enter"),
+        "{}",
+        world.heard()
+    );
+
+    let world = World::new();
+    world.server.script().subjects = 2;
+    let why = world.join().await.expect_err("once is enough");
+    assert_eq!((why.code(), why.value("found")), (Code::ProtocolViolation, Some("SubjectWanted")));
+    assert!(nothing_is_kept(&world));
+
+    let world = World::new();
+    world.server.script().instead = Some(EnrollFromServer::SubjectWanted(node()));
+    let why = world.join().await.expect_err("before its proof");
+    assert_eq!((why.code(), why.value("expected")), (Code::ProtocolViolation, Some("Challenge")));
 }
 
 #[tokio::test(start_paused = true)]

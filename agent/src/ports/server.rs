@@ -43,7 +43,7 @@ pub trait Stranger: Send + Sync {
 }
 
 /// The conversation of connection 1. The transcript takes each message as it
-/// stands on the wire, but for `Queued` and `Waiting`.
+/// stands on the wire, but for `Queued`, `Waiting` and `SubjectWanted`.
 #[async_trait]
 pub trait Enrollment: Send {
     /// Says something to the server.
@@ -63,6 +63,10 @@ pub trait Enrollment: Send {
 
     /// This end's view of the channel.
     fn channel(&self) -> &ChannelBinding;
+
+    /// The certificates that the server has shown, DER, its own first: it holds
+    /// the key of that one, and nobody vouches for it yet.
+    fn shown(&self) -> &[Vec<u8>];
 }
 
 /// Connection 2 once it stands.
@@ -102,7 +106,8 @@ pub trait Joining: Send {
     /// The line is lost.
     async fn say(&mut self, said: JoinFromAgent) -> Result<(), LineError>;
 
-    /// The server's next word, within `patience`.
+    /// The server's next word, within `patience`; may be dropped and asked again
+    /// without loss.
     ///
     /// # Errors
     /// The server refuses, is silent or says nonsense, or the line is lost.

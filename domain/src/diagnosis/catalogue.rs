@@ -47,7 +47,13 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::ApprovalDenied => "the join {join} was refused[ by {by}: {reason}]",
         Code::ServerBusy => "the server works at its limit; this machine's place in the queue is {position}",
         Code::StoreUnavailable => "the server cannot reach its store since {since}[: {error}]",
-        Code::SignerUnavailable => "no certificate could be signed[: {error}]",
+        Code::SignerUnavailable => {
+            "no certificate could be signed[: {error}][: the request {csr} is approved since {since} and has no certificate; {holder}]"
+        }
+        Code::ClusterPermissionMissing => {
+            "the server may not {verb} {resource} in the cluster[, as {account}]"
+        }
+        Code::AdmissionRefused => "{by} refuses[ the {object}]: {message}",
         Code::VersionUnsupported => "the agent speaks {found}, the server {wanted}",
         Code::CertificateRequestInvalid => "the certificate request is not acceptable: {problem}",
         Code::CertificateRejected => "the certificate is not acceptable: {problem}",
@@ -56,6 +62,15 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::FileNotWritten => "{path} could not be written: {error}; rolled back: {rolledBack}",
         Code::ProfileInvalid => "the server's profile cannot be applied: {problem}",
         Code::NodeNotReady => "the node {name} is not Ready: {condition}",
+        Code::CloudProviderPending => {
+            "the Node {name} has the taint {taint}, which a cloud controller manager takes away, and none has"
+        }
+        Code::ServingCertificatePending => {
+            "the certificate request {request} of the kubelet on {name} waits for approval since {since}"
+        }
+        Code::CertificateUntrusted => {
+            "the API server does not trust the issuer of this node's certificate: it is signed by {issuer}, and the API server's client CAs are {trusted}"
+        }
         Code::ProtocolViolation => "expected {expected} and got {found}",
         Code::AgentLost => "the agent's line was lost while {step}",
         Code::Interrupted => "the join was interrupted in its {step}",
@@ -104,7 +119,9 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::TokenMissing => {
             "berth-server token create, then give the token by --token-file FILE (- for standard input)"
         }
-        Code::TokenMalformed => "copy the whole token again; it is one word that begins with berth1.",
+        Code::TokenMalformed => {
+            "copy the whole token again: one word that begins with berth1., or kubeadm's bootstrap token (6 characters, a dot, 16 characters)"
+        }
         Code::TokenExpired => "berth-server token create --print-join-command",
         Code::TokenRejected => {
             "berth-server token list shows the live ones; make one: berth-server token create --print-join-command"
@@ -126,8 +143,10 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::ServerBusy => "wait: the join goes on by itself",
         Code::StoreUnavailable => "mend the server's store; the join goes on by itself",
         Code::SignerUnavailable => {
-            "berth-server config check; the join goes on by itself when the signer is back"
+            "[{remedy}; or look at ]berth-server config check; the join goes on by itself when the signer is back"
         }
+        Code::ClusterPermissionMissing => "add this rule to {role}: {rule}",
+        Code::AdmissionRefused => "change the rules of {by}, or mend it; the join goes on by itself",
         Code::VersionUnsupported => "install the berth-agent of the server's version",
         Code::CertificateRequestInvalid => {
             "this is a fault of the agent: install the berth-agent of the server's version"
@@ -142,8 +161,17 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "if two machines share a disk image, reset one: berth-agent reset; then join it with a new token"
         }
         Code::FileNotWritten => "make {path} writable (space, mount options, kind of file)",
-        Code::ProfileInvalid => "correct the profile in the server's configuration: {field}",
+        Code::ProfileInvalid => {
+            "correct the profile, in the server's configuration or the object that is named: {field}"
+        }
         Code::NodeNotReady => "berth-agent check on the machine shows what fails",
+        Code::CloudProviderPending => {
+            "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"
+        }
+        Code::ServingCertificatePending => "kubectl certificate approve {request}",
+        Code::CertificateUntrusted => {
+            "add that CA to the file that kube-apiserver's --client-ca-file names, or let berth-server sign with a CA that is in it"
+        }
         Code::ProtocolViolation => "install the same version of berth-agent and berth-server",
         Code::AgentLost => {
             "the agent comes back by itself; if it does not, look there: systemctl status berth-agent"

@@ -138,6 +138,10 @@ codes! {
     StoreUnavailable = "STORE_UNAVAILABLE", Unreachable, Some(2);
     /// Nothing signs the certificate.
     SignerUnavailable = "SIGNER_UNAVAILABLE", Unreachable, Some(2);
+    /// The server's account lacks a right in the cluster.
+    ClusterPermissionMissing = "CLUSTER_PERMISSION_MISSING", Unreachable, Some(3);
+    /// An admission webhook, policy or plugin of the cluster refuses an object.
+    AdmissionRefused = "ADMISSION_REFUSED", NotReady, Some(3);
     /// Agent and server have no protocol in common.
     VersionUnsupported = "VERSION_UNSUPPORTED", Refused, None;
     /// The certificate request is not acceptable.
@@ -154,6 +158,12 @@ codes! {
     ProfileInvalid = "PROFILE_INVALID", NotReady, Some(10);
     /// The Node is registered and not yet Ready.
     NodeNotReady = "NODE_NOT_READY", NotReady, Some(2);
+    /// A cloud controller has not initialized the Node yet.
+    CloudProviderPending = "CLOUD_PROVIDER_PENDING", NotReady, Some(5);
+    /// Nobody has approved the certificate that the kubelet wants to serve with.
+    ServingCertificatePending = "SERVING_CERTIFICATE_PENDING", NotReady, Some(5);
+    /// The API server does not trust the CA that signs the nodes' certificates.
+    CertificateUntrusted = "CERTIFICATE_UNTRUSTED", NotReady, Some(5);
     /// The peer sent a message out of order or out of bounds.
     ProtocolViolation = "PROTOCOL_VIOLATION", Refused, None;
     /// The agent's line was lost before its join ended.

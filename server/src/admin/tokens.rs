@@ -22,7 +22,7 @@ impl TokenService for Desk {
         let asked = new_token_from_wire(request.into_inner()).map_err(invalid)?;
         let mut entropy = Zeroizing::new([0; MINT_ENTROPY]);
         rand::fill(&mut *entropy).map_err(|_| Status::internal("the system gives no randomness"))?;
-        let token = JoinToken::mint(&entropy, self.ca_pin);
+        let token = JoinToken::mint(&entropy, *self.ca_pin.borrow());
         let now = self.clock.now();
         let record = TokenRecord {
             id: token.id.clone(),

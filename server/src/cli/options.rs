@@ -2,6 +2,7 @@
 //! gave each.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use berth_domain::name::NamePattern;
 use berth_program::Sources;
@@ -9,7 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgMatches, Args, CommandFactory as _};
 
 use super::{Cli, Global};
-use crate::config::{Given, LogFormat, Period, ProxyMode};
+use crate::config::{BackendKind, ClusterSigner, Given, LogFormat, Period, ProxyMode};
 
 /// What `run` and `config check` take.
 #[derive(Debug, Default, Args)]
@@ -31,6 +32,39 @@ pub(super) struct Options {
         value_delimiter = ','
     )]
     server_names: Option<Vec<String>>,
+    /// Where the server's state lives [default: embedded]
+    #[arg(long, env = "BERTH_SERVER_BACKEND", value_enum, value_name = "BACKEND")]
+    backend: Option<BackendKind>,
+    /// How to reach the cluster [default: the pod's account, or the usual kubeconfig]
+    #[arg(long, env = "BERTH_SERVER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Where the server's objects are in the cluster [default: berth-system]
+    #[arg(long, env = "BERTH_SERVER_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Who signs nodes' certificates on the kubernetes backend [default: kube]
+    #[arg(long, env = "BERTH_SERVER_SIGNER", value_enum, value_name = "SIGNER")]
+    signer: Option<ClusterSigner>,
+    /// The cluster's bootstrap tokens are taken too [default: false]
+    #[arg(long, env = "BERTH_SERVER_BOOTSTRAP_TOKENS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    bootstrap_tokens: Option<bool>,
+    /// The providerID of Nodes that have none, with {name} for the Node's name.
+    #[arg(long, env = "BERTH_SERVER_PROVIDER_ID", value_name = "ID")]
+    provider_id: Option<String>,
+    /// The CA of nodes' certificates, where others keep it
+    #[arg(long, env = "BERTH_SERVER_SIGNER_CERTIFICATE", value_name = "FILE")]
+    signer_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "BERTH_SERVER_SIGNER_KEY", value_name = "FILE")]
+    signer_key: Option<PathBuf>,
+    /// The serving certificate, where others keep it
+    #[arg(long, env = "BERTH_SERVER_SERVING_CERTIFICATE", value_name = "FILE")]
+    serving_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "BERTH_SERVER_SERVING_KEY", value_name = "FILE")]
+    serving_key: Option<PathBuf>,
+    /// The CA that it chains to, which tokens pin
+    #[arg(long, env = "BERTH_SERVER_SERVING_CA", value_name = "FILE")]
+    serving_ca: Option<PathBuf>,
     /// The cluster's name in kubeconfigs [default: berth]
     #[arg(long, env = "BERTH_SERVER_CLUSTER_NAME", value_name = "NAME")]
     cluster_name: Option<String>,
@@ -110,6 +144,17 @@ pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) ->
         health_listen: sources.with("health_listen", &options.health_listen),
         advertise: sources.with("advertise", &options.advertise),
         server_names: sources.with("server_names", &options.server_names),
+        backend: sources.with("backend", &options.backend),
+        kubeconfig: sources.with("kubeconfig", &options.kubeconfig),
+        namespace: sources.with("namespace", &options.namespace),
+        cluster_signer: sources.with("signer", &options.signer),
+        bootstrap_tokens: sources.with("bootstrap_tokens", &options.bootstrap_tokens),
+        provider_id: sources.with("provider_id", &options.provider_id),
+        signer_certificate: sources.with("signer_certificate", &options.signer_certificate),
+        signer_key: sources.with("signer_key", &options.signer_key),
+        serving_certificate: sources.with("serving_certificate", &options.serving_certificate),
+        serving_key: sources.with("serving_key", &options.serving_key),
+        serving_ca: sources.with("serving_ca", &options.serving_ca),
         cluster_name: sources.with("cluster_name", &options.cluster_name),
         api_endpoints: sources.with("api_endpoints", &options.api_endpoints),
         cluster_dns: sources.with("cluster_dns", &options.cluster_dns),

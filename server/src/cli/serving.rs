@@ -23,7 +23,11 @@ pub(super) fn serve(config: Config, output: &mut Output) -> Result<(), Failure> 
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         let mut end = EndSignals::listen().map_err(Failure::other)?;
-        let app = App::bind(config.settings).await.map_err(Failure::chain)?;
+        // In a cluster it may wait for an API server that is away.
+        let app = tokio::select! {
+            app = Box::pin(App::bind(config.settings)) => app.map_err(Failure::chain)?,
+            () = end.come() => return Ok(()),
+        };
         output.text(&greeting(&app).await?)?;
         let serving = app.run(stop.clone());
         tokio::pin!(serving);

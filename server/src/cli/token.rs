@@ -170,6 +170,7 @@ fn remaining(token: &v1::Token, now: Timestamp) -> String {
     let expires = moment(token.expires_unix_ms);
     match token.revoked_unix_ms {
         Some(_) => "revoked".to_owned(),
+        None if expires == Timestamp::LAST => "never".to_owned(),
         None if expires <= now => "expired".to_owned(),
         None => age(expires.since(now)),
     }

@@ -81,7 +81,11 @@ impl<T> Faulty<T> {
 
     async fn through<A>(&self, verb: Verb, done: impl Future<Output = Answer<A>>) -> Answer<A> {
         let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&verb).copied();
-        let lost = || PortError::Unavailable { operation: "be reached", cause: Box::new(Injected) };
+        let lost = || PortError::Unavailable {
+            operation: "be reached",
+            cause: Box::new(Injected),
+            lasting: Duration::ZERO,
+        };
         match fault {
             None => done.await,
             Some(Fault::Delay(by)) => {

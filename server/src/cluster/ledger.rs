@@ -70,7 +70,7 @@ impl StoreError {
 
     /// As the port says it.
     pub(super) fn during(self, operation: &'static str) -> PortError {
-        PortError::Unavailable { operation, cause: Box::new(self) }
+        PortError::Unavailable { operation, cause: Box::new(self), lasting: Duration::ZERO }
     }
 }
 

@@ -42,6 +42,14 @@ pub struct Configuration {
     pub advertise: Option<String>,
     /// Names of the serving certificate.
     pub server_names: Option<Vec<String>>,
+    /// Where the server's state lives.
+    pub backend: Option<BackendKind>,
+    /// The cluster, where the state lives in it.
+    pub kubernetes: Option<KubernetesFile>,
+    /// The CA of nodes' certificates, where others keep it.
+    pub signer: Option<SignerFile>,
+    /// The serving certificate, where others keep it.
+    pub serving: Option<ServingFile>,
     /// What nodes are told of their cluster.
     pub cluster: Option<Cluster>,
     /// What pools add.
@@ -73,6 +81,83 @@ pub enum Kind {
     /// The configuration of berth-server.
     #[default]
     ServerConfiguration,
+}
+
+/// Where the server's state lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// On this machine, in the data directory.
+    Embedded,
+    /// In the cluster, as its own objects.
+    Kubernetes,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Embedded => "embedded",
+            Self::Kubernetes => "kubernetes",
+        })
+    }
+}
+
+/// Who signs nodes' certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterSigner {
+    /// The cluster: kube-controller-manager, by the certificates API.
+    Kube,
+    /// The server, with the cluster's CA from files.
+    Local,
+}
+
+impl fmt::Display for ClusterSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kube => "kube",
+            Self::Local => "local",
+        })
+    }
+}
+
+/// The cluster, where the state lives in it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesFile {
+    /// How to reach it; a pod's own account, else the usual kubeconfig, if not set.
+    pub kubeconfig: Option<PathBuf>,
+    /// Where the server's objects are.
+    pub namespace: Option<String>,
+    /// Who signs.
+    pub signer: Option<ClusterSigner>,
+    /// Whether the cluster's bootstrap tokens are taken too.
+    pub bootstrap_tokens: Option<bool>,
+    /// The providerID of Nodes that have none, with `{name}` for the Node's name.
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+}
+
+/// The CA of nodes' certificates, where others keep it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignerFile {
+    /// Its certificate, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// The serving certificate, where others keep it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServingFile {
+    /// Leaf first, PEM.
+    pub certificate: Option<PathBuf>,
+    /// The leaf's key, PEM.
+    pub key: Option<PathBuf>,
+    /// The CA that tokens pin, PEM.
+    pub ca: Option<PathBuf>,
 }
 
 /// What nodes are told of their cluster.

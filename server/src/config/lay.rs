@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::file::Pool;
 use super::{Config, Invalid, Origin, Period, Row, Said, TelemetryConfig, rules};
-use crate::app::{PoolSettings, Settings};
+use crate::app::Settings;
+use crate::profiles::PoolSettings;
 
 /// What was laid so far.
 pub(super) struct Lay {
@@ -67,6 +68,19 @@ impl Lay {
         let given = given.map(|(value, origin)| (Some(value), origin));
         self.take(field, given, file.map(Some), None, |value| {
             value.clone().unwrap_or_else(|| NONE.to_owned())
+        })
+    }
+
+    /// A path that may be absent.
+    pub(super) fn maybe_path(
+        &mut self,
+        field: &str,
+        given: Said<PathBuf>,
+        file: Option<PathBuf>,
+    ) -> Option<PathBuf> {
+        let given = given.map(|(value, origin)| (Some(value), origin));
+        self.take(field, given, file.map(Some), None, |path| {
+            path.as_ref().map_or_else(|| NONE.to_owned(), |path| path.display().to_string())
         })
     }
 

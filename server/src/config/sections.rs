@@ -42,13 +42,13 @@ pub(super) fn places(lay: &mut Lay, given: &mut Given, file: &mut Configuration)
 
 /// What nodes are told of their cluster.
 pub(super) struct Cluster {
-    pub(super) name: String,
+    pub(super) name: Option<String>,
     pub(super) api_endpoints: Vec<String>,
     pub(super) kubelet: KubeletSettings,
 }
 
 pub(super) fn cluster(lay: &mut Lay, given: &mut Given, file: file::Cluster) -> Cluster {
-    let name = lay.shown("cluster.name", given.cluster_name.take(), file.name, "berth".to_owned());
+    let name = lay.maybe("cluster.name", given.cluster_name.take(), file.name);
     let api_endpoints = lay.list("cluster.apiEndpoints", given.api_endpoints.take(), file.api_endpoints);
     lay.check("cluster.apiEndpoints", rules::api_endpoints(&api_endpoints));
     let dns = lay.list("cluster.clusterDNS", given.cluster_dns.take(), file.cluster_dns);
@@ -57,7 +57,7 @@ pub(super) fn cluster(lay: &mut Lay, given: &mut Given, file: file::Cluster) -> 
     Cluster { name, api_endpoints, kubelet }
 }
 
-/// The rules; their pools are filled in from the pools' own section.
+/// The rules.
 pub(super) fn policy(lay: &mut Lay, given: &mut Given, file: file::PolicyFile) -> Policy {
     let quota = given.certificates_per_name_and_hour.take();
     Policy {
@@ -82,7 +82,6 @@ pub(super) fn policy(lay: &mut Lay, given: &mut Given, file: file::PolicyFile) -
             file.require_approval,
             false,
         ),
-        pools: std::collections::BTreeMap::new(),
     }
 }
 

@@ -86,6 +86,16 @@ fn a_value_outside_its_grammar_is_refused_where_it_stands() {
 fn each_value_that_cannot_be_names_its_field() {
     for (yaml, field) in [
         ("advertise: berth.example.com", "advertise"),
+        ("kubernetes: { kubeconfig: /k }", "kubernetes.kubeconfig"),
+        ("kubernetes: { bootstrapTokens: true }", "kubernetes.bootstrapTokens"),
+        ("backend: kubernetes\nkubernetes: { namespace: Berth }", "kubernetes.namespace"),
+        ("backend: kubernetes\nkubernetes: { providerID: \"metal://one\" }", "kubernetes.providerID"),
+        ("backend: kubernetes\nkubernetes: { signer: local }", "signer.certificate"),
+        ("backend: kubernetes\nsigner: { key: /k }", "signer.key"),
+        ("backend: kubernetes\npolicy: { certificateLifetime: 10m }", "policy.certificateLifetime"),
+        ("signer: { certificate: /c }", "signer.key"),
+        ("signer: { key: /k }", "signer.certificate"),
+        ("serving: { certificate: /c, key: /k }", "serving.ca"),
         ("advertise: \"2001:db8::1:7443\"", "advertise"),
         ("serverNames: [\"a b\"]", "serverNames"),
         ("policy: { certificateLifetime: 48h }", "policy.certificateLifetime"),
@@ -108,6 +118,17 @@ fn each_value_that_cannot_be_names_its_field() {
         let fields: Vec<&str> = refused.iter().map(|wrong| wrong.field.as_str()).collect();
         assert_eq!(fields, [field], "{refused:?}");
     }
+}
+
+#[test]
+fn a_server_in_the_cluster_needs_one_word_of_configuration() {
+    let config = resolve(Given::default(), "backend: kubernetes\n").expect("it is valid");
+    let crate::app::Backend::Kubernetes(kubernetes) = config.settings.backend else {
+        panic!("{:?}", config.settings.backend);
+    };
+    assert_eq!((kubernetes.namespace.as_str(), kubernetes.signer), ("berth-system", ClusterSigner::Kube));
+    let yaml = "backend: kubernetes\nkubernetes: { signer: local }\nsigner: { certificate: /c, key: /k }\npolicy: { certificateLifetime: 1m }\n";
+    resolve(Given::default(), yaml).expect("a server that signs itself may sign for a minute");
 }
 
 #[test]
@@ -139,13 +160,13 @@ fn the_printed_defaults_are_understood_as_they_stand_and_without_their_comment_s
         .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
         .collect();
     let file = Configuration::parse(&all, path).expect("every field");
-    let invalid =
-        Config::resolve(Given::default(), Some((path.to_owned(), file))).expect_err("mode and networks");
+    let invalid = Config::resolve(Given::default(), Some((path.to_owned(), file)))
+        .expect_err("backend, mode and networks");
     let fields: Vec<&str> = invalid.iter().map(|wrong| wrong.field.as_str()).collect();
     assert_eq!(
         fields,
-        ["proxyProtocol.from"],
-        "the examples hold but for the choice of the mode: {invalid:?}"
+        ["kubernetes.kubeconfig", "kubernetes.providerID", "proxyProtocol.from"],
+        "the examples hold but for the choice of backend and mode: {invalid:?}"
     );
     let nothing = Config::resolve(Given::default(), None).expect("the defaults are valid");
     for row in nothing.rows {

@@ -120,7 +120,7 @@ pub(super) async fn run(
     };
     let reserved = performed(Effect::Redeem, redeem).await?;
 
-    let ca_bundle = world.signer.ca_bundle();
+    let ca_bundle = world.trust.line();
     let promise = Promise { ca_bundle: ca_bundle.as_bytes(), cluster_id: world.cluster_id };
     let proof = token.verifier.prove_server(line.channel(), &transcript, &promise);
     line.say(EnrollFromServer::ServerProof(ServerProof {

@@ -57,8 +57,11 @@ impl EnrollLine for Enrolling {
     async fn say(&mut self, said: EnrollFromServer) -> Result<(), Ending> {
         let payload = encode_enroll_response(&said);
         match said {
-            // How often an agent is told to wait is not part of what is proved.
-            EnrollFromServer::Queued { .. } | EnrollFromServer::Waiting(_) => {}
+            // How often an agent is told to wait, or to ask again, is not part of
+            // what is proved.
+            EnrollFromServer::Queued { .. }
+            | EnrollFromServer::Waiting(_)
+            | EnrollFromServer::SubjectWanted(_) => {}
             EnrollFromServer::Challenge(_)
             | EnrollFromServer::ServerProof(_)
             | EnrollFromServer::Issued(_) => {

@@ -31,13 +31,13 @@ use tracing::{Instrument as _, Span};
 
 use super::identity::{Identified, identify, peer};
 use super::line::{ANSWERS, Enrolling, Joining, malformed};
-use crate::attendance::{Lines, Terms, take_health};
+use crate::attendance::{Lines, Terms, note_standing};
 use crate::join::authentication::Decoys;
 use crate::join::authorization::{Member, admit, renew};
 use crate::join::initialization::Admission;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, Observation, Profiles, Release, Signer};
+use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Trust};
 
 /// Over which time agents spread their return when the server stops.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
@@ -58,8 +58,12 @@ pub struct Joins {
     pub cluster: Arc<dyn Cluster>,
     /// The profiles of nodes.
     pub profiles: Arc<dyn Profiles>,
+    /// The cluster's own Nodes.
+    pub registry: Arc<dyn Registry>,
     /// What issues certificates.
     pub signer: Arc<dyn Signer>,
+    /// Whom machines are told to trust.
+    pub trust: Arc<dyn Trust>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// The operator's rules.
@@ -118,7 +122,9 @@ impl Joins {
         World {
             cluster: self.cluster.as_ref(),
             profiles: self.profiles.as_ref(),
+            registry: self.registry.as_ref(),
             signer: self.signer.as_ref(),
+            trust: self.trust.as_ref(),
             clock: self.clock.as_ref(),
             policy: &self.policy,
             admission: &self.admission,
@@ -197,12 +203,16 @@ impl Joins {
     ) -> Result<(), Ending> {
         let node = member.node();
         let mut open = self.lines.open(&node.identity.name);
+        let mut changes = self.registry.watch(&node.identity.name);
+        // What of its checks does not hold, once it has said so.
+        let mut failing = None;
         let terms = AttendFromServer::Terms {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
         };
         answers.send(Ok(attend_to_agent(&terms))).await.map_err(|_| Ending::Gone)?;
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
+        let mut silent = tokio::time::Instant::now() + patience;
         loop {
             let heard = tokio::select! {
                 changed = open.ended.changed() => {
@@ -218,23 +228,37 @@ impl Joins {
                     answers.send(Ok(attend_to_agent(&draining))).await.map_err(|_| Ending::Gone)?;
                     return Ok(());
                 }
-                heard = tokio::time::timeout(patience, requests.next()) => heard,
+                // The registry outlives every line: the watch does not close.
+                _ = changes.changed() => {
+                    self.note_standing(member, failing.as_deref()).await?;
+                    continue;
+                }
+                () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
+                heard = requests.next() => heard,
             };
-            let Ok(Some(Ok(request))) = heard else { return Err(Ending::Gone) };
-            let said = attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))?;
-            self.take(member, said).await?;
+            silent = tokio::time::Instant::now() + patience;
+            let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
+            match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
+                AttendFromAgent::Heartbeat => {
+                    let now = self.clock.now();
+                    let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
+                    heard.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
+                }
+                AttendFromAgent::Health(said) => {
+                    self.note_standing(member, Some(&said)).await?;
+                    failing = Some(said);
+                }
+            }
         }
     }
 
-    async fn take(&self, member: &Member, said: AttendFromAgent) -> Result<(), Ending> {
-        let (node, now) = (member.node(), self.clock.now());
-        let taken = match said {
-            AttendFromAgent::Heartbeat => {
-                self.cluster.observe(&node.identity.name, Observation::Heard, now).await
-            }
-            AttendFromAgent::Health(failing) => take_health(self.cluster.as_ref(), node, failing, now).await,
-        };
-        taken.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
+    /// Nothing is noted of a node whose agent has not spoken of its checks yet.
+    async fn note_standing(&self, member: &Member, failing: Option<&[Diagnosis]>) -> Result<(), Ending> {
+        let Some(failing) = failing else { return Ok(()) };
+        let now = self.clock.now();
+        let noted =
+            note_standing(self.cluster.as_ref(), self.registry.as_ref(), member.node(), failing, now).await;
+        noted.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
     }
 }
 

@@ -26,7 +26,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::directory::{Directory, Readers};
 use crate::join::authorization::Authorized;
-use crate::ports::{Answer, SignedCertificate, Signer};
+use crate::ports::{Answer, Hold, SignedCertificate, Signer};
+use crate::watched;
 
 /// How long a CA that Berth makes is good: ten years.
 pub const CA_LIFETIME: Duration = Duration::from_secs(3652 * 24 * 3600);
@@ -58,6 +59,9 @@ pub enum LocalSignerError {
         #[source]
         cause: io::Error,
     },
+    /// A file of others cannot be read.
+    #[error("reading the CA's pair")]
+    Pair(#[from] watched::Unreadable),
     /// There is a certificate and no key for it.
     #[error(
         "{path} has a CA certificate and no key: put ca.key back, or remove ca.crt to begin a new CA, which every node must join anew"
@@ -164,6 +168,40 @@ impl LocalSigner {
         Self::load(key, bundle, now)?.ok_or_else(|| LocalSignerError::NotAPair { path: directory.to_owned() })
     }
 
+    /// A CA from files that others keep: its certificate first in the one, perhaps
+    /// with older ones behind it, and its key in the other, PEM. ECDSA and RSA.
+    ///
+    /// # Errors
+    /// They cannot be read, make no CA together, or the CA has ended.
+    pub fn from_files(certificate: &Path, key: &Path, now: Timestamp) -> Result<Self, LocalSignerError> {
+        let (chain, secret) = (watched::read(certificate)?, watched::read(key)?);
+        Self::from_pem(&chain, &secret, certificate, now)
+    }
+
+    /// The same from texts; `place` is for the error only.
+    ///
+    /// # Errors
+    /// As for files.
+    pub fn from_pem(
+        certificate: &str,
+        key: &str,
+        place: &Path,
+        now: Timestamp,
+    ) -> Result<Self, LocalSignerError> {
+        let key = KeyPair::from_pem(key).map_err(LocalSignerError::Certificate)?;
+        Self::load(key, certificate.to_owned(), now)?
+            .ok_or_else(|| LocalSignerError::NotAPair { path: place.to_owned() })
+    }
+
+    /// A new CA as texts, for whoever keeps it elsewhere: certificate and key, PEM.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn make(cluster_id: &str, now: Timestamp) -> Result<(String, Zeroizing<String>), LocalSignerError> {
+        let key = KeyPair::generate().map_err(LocalSignerError::Certificate)?;
+        Ok((ca_certificate(&key, cluster_id, now)?, Zeroizing::new(key.serialize_pem())))
+    }
+
     /// What a token pins: the hash of the CA's public key.
     #[must_use]
     pub const fn ca_pin(&self) -> SpkiHash {
@@ -240,8 +278,8 @@ impl LocalSigner {
     /// Everything but the public key comes from policy (R10).
     fn node_certificate(&self, authorized: &Authorized) -> Result<CertificateDer<'static>, LocalSignerError> {
         let terms = authorized.terms();
-        let serial =
-            HEXLOWER_PERMISSIVE.decode(terms.serial.as_bytes()).map_err(|_| LocalSignerError::Serial)?;
+        let serial = terms.serial.as_deref().unwrap_or_default();
+        let serial = HEXLOWER_PERMISSIVE.decode(serial.as_bytes()).map_err(|_| LocalSignerError::Serial)?;
         if serial.is_empty() || serial.len() > MOST_SERIAL_BYTES {
             return Err(LocalSignerError::Serial);
         }
@@ -262,7 +300,7 @@ impl LocalSigner {
 
 #[async_trait]
 impl Signer for LocalSigner {
-    async fn sign(&self, authorized: &Authorized) -> Answer<SignedCertificate> {
+    async fn sign(&self, authorized: &Authorized, _hold: &Hold) -> Answer<SignedCertificate> {
         let signed = self.node_certificate(authorized).map_err(|error| {
             Diagnosis::new(Code::SignerUnavailable, Phase::Authorization).with_private(
                 "error",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::join::Event;
+use berth_domain::phase::Phase;
 use berth_server::cluster::embedded::{Embedded, OpenError, Settings};
 use berth_server::ports::{Joins, Nodes, Observation, PortError, Tokens};
 use futures_util::FutureExt;
@@ -146,16 +147,20 @@ async fn a_full_queue_is_told_at_once() {
 #[tokio::test]
 async fn a_lock_that_is_never_freed_is_waited_for_but_not_for_ever() {
     let (_directory, path) = place();
-    let hasty = Settings { patience: Duration::from_millis(100), ..Settings::default() };
+    let hasty = Settings { patience: Duration::from_millis(600), ..Settings::default() };
     let store = Embedded::open(&path, &hasty).expect("a fresh store");
     let holder = hold(&path);
     let error = store.mint(token(1, 1)).await.expect_err("the lock is held");
-    let PortError::Unavailable { operation, cause } = error else {
+    let PortError::Unavailable { operation, cause, .. } = error else {
         panic!("a held lock is no refusal");
     };
     assert_eq!(operation, "mint a token");
-    assert_eq!(cause.to_string(), "another process has held the store's lock for 100ms");
+    assert_eq!(cause.to_string(), "another process has held the store's lock for 600ms");
     assert_eq!(store.find(&token(1, 1).id).await.expect("readers need no lock"), None);
+    let still = store.mint(token(1, 1)).await.expect_err("the lock is held");
+    let told = still.into_diagnosis(Phase::Authentication, later(60));
+    let since = told.value("since").expect("it says since when");
+    assert!(since < later(60).to_string().as_str(), "since the first failure, not since now: {since}");
     drop(holder);
     store.mint(token(1, 1)).await.expect("the lock is free again");
 }

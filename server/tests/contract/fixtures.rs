@@ -76,7 +76,7 @@ pub(crate) fn binding(node: &str, machine: &str, by: &str) -> Binding {
         labels: Labels::new(),
         taints: Vec::new(),
         certificate: CertificateTerms {
-            serial: key(by).to_hex()[..32].to_owned(),
+            serial: Some(key(by).to_hex()[..32].to_owned()),
             not_before: now(),
             not_after: later(3600),
         },
@@ -129,6 +129,7 @@ fn event_name(event: &Event) -> &'static str {
         Event::Approved { .. } => "Approved",
         Event::Denied { .. } => "Denied",
         Event::Authorized { .. } => "Authorized",
+        Event::Issued { .. } => "Issued",
         Event::Configured { .. } => "Configured",
         Event::Registered => "Registered",
         Event::Ready => "Ready",

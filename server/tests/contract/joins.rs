@@ -8,6 +8,7 @@ use berth_domain::join::{Event, State};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
 use berth_server::cluster::MOST_UNPROVEN;
+use berth_server::ports::Joins;
 
 use crate::Backend;
 use crate::fixtures::{
@@ -126,9 +127,9 @@ pub(crate) async fn a_join_that_ended_is_forgotten_after_a_week(cluster: Arc<dyn
     let is_known = async |who: &str| cluster.join(join(who)).await.expect("an answer").is_some();
 
     let week = 7 * 24 * 3600;
-    work(&cluster, later(week)).await;
+    cluster.tidy(later(week)).await;
     assert!(is_known("ended").await, "the week is not over");
-    work(&cluster, later(week + 1)).await;
+    cluster.tidy(later(week + 1)).await;
     assert!(!is_known("ended").await);
     assert!(is_known("refused").await, "a node still names it");
     assert!(is_known("goes-on").await, "however old it is");
@@ -139,7 +140,7 @@ pub(crate) async fn a_join_that_ended_is_forgotten_after_a_week(cluster: Arc<dyn
 }
 
 /// Enough of it that the store cleans up along the way.
-async fn work(cluster: &Arc<dyn Backend>, at: Timestamp) {
+pub(crate) async fn work(cluster: &impl Joins, at: Timestamp) {
     for _ in 0..256 {
         cluster
             .record(join("goes-on"), None, Event::Approved { by: "alice".to_owned() }, at)

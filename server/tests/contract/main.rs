@@ -1,5 +1,5 @@
 //! One contract for every backend: each behaviour is written once and run by the
-//! embedded store and by the double in memory.
+//! embedded store, by the double in memory, and by objects of a real API server.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -12,35 +12,103 @@ mod faults;
 mod fixtures;
 mod joins;
 mod kill;
+mod killed;
+mod kubernetes;
+mod mortal;
 mod nodes;
+mod replicas;
 mod sweeping;
 mod tokens;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use berth_domain::timestamp::Timestamp;
 use berth_server::cluster::Sweep;
+use berth_server::cluster::bootstrap::BootstrapTokens;
+use berth_server::cluster::bootstrap::memory::MemorySecrets;
 use berth_server::cluster::embedded::{Embedded, Settings};
 use berth_server::cluster::memory::Memory;
 use berth_server::ports::Cluster;
+use zeroize::Zeroizing;
 
-/// A backend with the watch over silent agents.
-trait Backend: Cluster + Sweep {}
+/// A backend, and how it comes to clean up.
+#[async_trait]
+trait Backend: Cluster {
+    /// What ended long before that moment goes.
+    async fn tidy(&self, at: Timestamp);
+}
 
-impl<T: Cluster + Sweep> Backend for T {}
+#[async_trait]
+impl Backend for Memory {
+    async fn tidy(&self, at: Timestamp) {
+        joins::work(self, at).await;
+    }
+}
+
+#[async_trait]
+impl Backend for BootstrapTokens<Memory> {
+    async fn tidy(&self, at: Timestamp) {
+        joins::work(self, at).await;
+    }
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    async fn tidy(&self, at: Timestamp) {
+        joins::work(self, at).await;
+    }
+}
+
+/// A backend on which the server judges readiness.
+trait Swept: Backend + Sweep {}
+
+impl<T: Backend + Sweep> Swept for T {}
 
 fn open(path: &Path) -> Arc<Embedded> {
     Embedded::open(path, &Settings::default()).expect("a store in a fresh directory")
 }
 
+/// The double with kubeadm's tokens laid over it: nothing else may change.
+fn below_bootstrap_tokens() -> Arc<BootstrapTokens<Memory>> {
+    let secrets = Arc::new(MemorySecrets::default());
+    Arc::new(BootstrapTokens::over(Arc::default(), secrets, Zeroizing::new([5; 32])))
+}
+
 /// Makes of each behaviour a test of every backend.
 macro_rules! contract {
-    ($($port:ident: $($behaviour:ident),+ $(,)?;)+) => {
+    (everywhere { $($port:ident: $($behaviour:ident),+ $(,)?;)+ }
+     on_one_machine { $($beside:ident: $($own:ident),+ $(,)?;)+ }) => {
+        contract! { here $($port: $($behaviour),+;)+ $($beside: $($own),+;)+ }
+
+        mod in_kubernetes {
+            $(mod $port {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    let Some(world) = crate::kubernetes::World::fresh().await else { return };
+                    let backend = world.replica().await;
+                    crate::$port::$behaviour(backend.clone()).await;
+                    backend.close().await;
+                })+
+            })+
+        }
+    };
+    (here $($port:ident: $($behaviour:ident),+;)+) => {
         mod in_memory {
             $(mod $port {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
                     crate::$port::$behaviour(std::sync::Arc::new(crate::Memory::default())).await;
+                })+
+            })+
+        }
+
+        mod below_bootstrap_tokens {
+            $(mod $port {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    crate::$port::$behaviour(crate::below_bootstrap_tokens()).await;
                 })+
             })+
         }
@@ -60,6 +128,7 @@ macro_rules! contract {
 }
 
 contract! {
+    everywhere {
     tokens:
         a_token_is_found_as_it_was_minted,
         an_id_is_minted_once,
@@ -86,6 +155,7 @@ contract! {
         a_renewed_key_takes_over_when_it_is_first_used,
         certificates_are_counted_against_the_quota,
         each_certificate_has_one_earlier_event,
+        what_a_signer_has_chosen_is_kept,
         a_ban_refuses_name_and_key_until_it_is_lifted,
         a_ban_outlives_its_name,
         a_second_ban_changes_nothing,
@@ -96,7 +166,10 @@ contract! {
         readiness_is_recorded_when_it_changes,
         a_heard_node_is_seen_at_once,
         nodes_are_listed_by_name;
+    }
+    on_one_machine {
     sweeping:
         a_silent_node_is_not_ready_and_a_heard_one_stays,
         a_swept_node_becomes_ready_again;
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_domain::diagnosis::Code;
 use berth_domain::identity::Digest;
 use berth_domain::join::{Entry, Event};
-use berth_domain::node::{Binding, QUOTA_PERIOD, Readiness};
+use berth_domain::node::{Binding, CertificateTerms, QUOTA_PERIOD, Readiness};
 use berth_server::ports::{Observation, Release};
 use tokio::task::JoinSet;
 
@@ -90,6 +90,32 @@ pub(crate) async fn each_certificate_has_one_earlier_event(cluster: Arc<dyn Back
         (serial, renewal)
     };
     assert_eq!(all_entries(&*cluster).await.into_iter().map(serials).collect::<Vec<_>>(), issued);
+}
+
+pub(crate) async fn what_a_signer_has_chosen_is_kept(cluster: Arc<dyn Backend>) {
+    let mut wanted = binding("n1", "m", "k");
+    wanted.certificate.serial = None;
+    let bound = cluster.bind(&wanted, now()).await.expect("a free name");
+    assert_eq!(bound.certificate.serial, None, "nobody knows it yet");
+    let chosen = CertificateTerms {
+        serial: Some("8b01".to_owned()),
+        not_before: wanted.certificate.not_before,
+        not_after: wanted.certificate.not_after,
+    };
+    let issued = Observation::Issued {
+        serial: "8b01".to_owned(),
+        not_before: chosen.not_before,
+        not_after: chosen.not_after,
+    };
+    cluster.observe(&name("n1"), issued, later(1)).await.expect("observed");
+    assert_eq!(the_node(&*cluster, "n1").await.record.certificate, chosen);
+    let events = all_entries(&*cluster).await;
+    let [Event::Authorized { serial: None, .. }, Event::Issued { serial, .. }] =
+        [&events[0].event, &events[1].event]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((serial.as_str(), events.len()), ("8b01", 2));
 }
 
 pub(crate) async fn a_ban_refuses_name_and_key_until_it_is_lifted(cluster: Arc<dyn Backend>) {

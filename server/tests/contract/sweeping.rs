@@ -7,17 +7,17 @@ use berth_domain::diagnosis::Code;
 use berth_domain::node::Readiness;
 use berth_server::ports::Observation;
 
-use crate::Backend;
+use crate::Swept;
 use crate::fixtures::{binding, events_of, join, later, name, now, the_node};
 
 const GRACE: Duration = Duration::from_secs(30);
 
-async fn ready(cluster: &Arc<dyn Backend>, node: &str) {
+async fn ready(cluster: &Arc<dyn Swept>, node: &str) {
     cluster.bind(&binding(node, node, node), now()).await.expect("a free name");
     cluster.observe(&name(node), Observation::Ready, now()).await.expect("observed");
 }
 
-pub(crate) async fn a_silent_node_is_not_ready_and_a_heard_one_stays(cluster: Arc<dyn Backend>) {
+pub(crate) async fn a_silent_node_is_not_ready_and_a_heard_one_stays(cluster: Arc<dyn Swept>) {
     for node in ["heard", "silent", "silent-too"] {
         ready(&cluster, node).await;
     }
@@ -38,7 +38,7 @@ pub(crate) async fn a_silent_node_is_not_ready_and_a_heard_one_stays(cluster: Ar
     assert_eq!(the_node(&*cluster, "bound").await.record.readiness, Readiness::Bound);
 }
 
-pub(crate) async fn a_swept_node_becomes_ready_again(cluster: Arc<dyn Backend>) {
+pub(crate) async fn a_swept_node_becomes_ready_again(cluster: Arc<dyn Swept>) {
     ready(&cluster, "n1").await;
     assert_eq!(cluster.sweep(GRACE, later(60)).await.expect("swept"), 1);
     cluster.observe(&name("n1"), Observation::Ready, later(61)).await.expect("observed");

@@ -12,7 +12,7 @@ use berth_domain::conversation::{
     JoinFromServer, Mechanism, PROTOCOL_VERSION,
 };
 use berth_domain::facts::HostFacts;
-use berth_domain::identity::{Digest, SpkiHash, sha256};
+use berth_domain::identity::{Digest, NodeIdentity, SpkiHash, sha256};
 use berth_domain::proof::{ChannelBinding, EXPORTER_LABEL, TokenKeys, Transcript, machine_message};
 use berth_domain::token::JoinToken;
 use berth_proto::join::v1;
@@ -21,7 +21,7 @@ use berth_proto::{
     attend_to_server, decode_enroll_response, encode_enroll_request, join_from_server, join_to_server,
 };
 use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -61,7 +61,19 @@ impl Fleet {
 
     /// Joins as machine `number`, from its own address, until its node is Ready.
     pub(crate) async fn join(&self, token: &JoinToken, number: usize) -> Result<Node> {
-        let (issued, key) = self.enroll(token, number).await.context("connection 1")?;
+        let enrolled = self.enroll(token, number).await.context("connection 1")?;
+        let (mut node, mut talk) = self.complete(enrolled, number).await?;
+        node.until_ready(&mut talk).await.context("connection 2")?;
+        Ok(node)
+    }
+
+    /// Connection 2 of a machine that has its certificate, until the server knows
+    /// what it can: further it comes only with a kubelet.
+    pub(crate) async fn complete(
+        &self,
+        (issued, key): (Issued, KeyPair),
+        number: usize,
+    ) -> Result<(Node, Completing)> {
         let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let mut config =
@@ -69,8 +81,8 @@ impl Fleet {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let line = self.connect(&TlsConnector::from(Arc::new(config)), number).await?;
         let mut node = Node { service: service(line).await?, attendance: None };
-        node.register(&self.facts).await.context("connection 2")?;
-        Ok(node)
+        let talk = node.until_registered(&self.facts).await.context("connection 2")?;
+        Ok((node, talk))
     }
 
     async fn connect(&self, tls: &TlsConnector, number: usize) -> Result<Tls> {
@@ -82,7 +94,8 @@ impl Fleet {
         tls.connect(name, stream).await.context("the TLS handshake")
     }
 
-    async fn enroll(&self, token: &JoinToken, number: usize) -> Result<(Issued, KeyPair)> {
+    /// Connection 1, until there is a certificate.
+    pub(crate) async fn enroll(&self, token: &JoinToken, number: usize) -> Result<(Issued, KeyPair)> {
         let line = self.connect(&self.anonymous, number).await?;
         let exported =
             line.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).context("the exporter")?;
@@ -115,32 +128,52 @@ impl Fleet {
             wanted_name: format!("bench-{number}"),
             wanted_pool: None,
         };
-        talk.say(EnrollFromAgent::CertificateRequest(request)).await?;
-        let EnrollFromServer::Issued(issued) = talk.hear().await? else { bail!("no certificate came") };
+        talk.say(EnrollFromAgent::CertificateRequest(request.clone())).await?;
+        let mut word = talk.hear().await?;
+        if let EnrollFromServer::SubjectWanted(node) = word {
+            let der = request_of(&node, &key)?;
+            talk.say(EnrollFromAgent::CertificateRequest(CertificateRequest { der, ..request })).await?;
+            word = talk.hear().await?;
+        }
+        let EnrollFromServer::Issued(issued) = word else { bail!("no certificate came") };
         Ok((issued, key))
     }
 }
 
 impl Node {
-    async fn register(&mut self, facts: &HostFacts) -> Result<()> {
+    async fn until_registered(&mut self, facts: &HostFacts) -> Result<Completing> {
         let (say, said) = mpsc::channel(4);
-        let tell =
-            async |word: &JoinFromAgent| say.send(join_to_server(word)).await.context("the line is closed");
-        tell(&JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned() }).await?;
-        let mut answers = self.service.join(ReceiverStream::new(said)).await?.into_inner();
+        let answers = self.service.join(ReceiverStream::new(said));
+        let talk = async {
+            let profile = JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned() };
+            say.send(join_to_server(&profile)).await.context("the line is closed")
+        };
+        let (answers, talk) = tokio::join!(answers, talk);
+        talk?;
+        let mut talk = Completing { say, answers: answers?.into_inner() };
         loop {
-            let answer = answers.message().await?.context("the server went away")?;
-            match join_from_server(answer)? {
+            match talk.hear().await? {
                 JoinFromServer::Profile(profile) => {
-                    tell(&JoinFromAgent::Configured { profile: profile.digest() }).await?;
+                    talk.say(&JoinFromAgent::Configured { profile: profile.digest() }).await?;
                 }
                 JoinFromServer::ConfigurationRecorded => {
-                    tell(&JoinFromAgent::Registration(Box::new(facts.clone()))).await?;
+                    talk.say(&JoinFromAgent::Registration(Box::new(facts.clone()))).await?;
                 }
-                JoinFromServer::Registered => tell(&JoinFromAgent::Health(Vec::new())).await?,
+                JoinFromServer::Registered => return Ok(talk),
                 JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
-                JoinFromServer::Ready { .. } => return Ok(()),
+                JoinFromServer::Ready { .. } => bail!("Ready came before Registered"),
             }
+        }
+    }
+
+    async fn until_ready(&mut self, talk: &mut Completing) -> Result<()> {
+        talk.say(&JoinFromAgent::Health(Vec::new())).await?;
+        match talk.hear().await? {
+            JoinFromServer::Ready { .. } => Ok(()),
+            JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+            JoinFromServer::Profile(_)
+            | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::Registered => bail!("no Ready came"),
         }
     }
 
@@ -172,6 +205,23 @@ impl Node {
         let certificate_request = request.der().to_vec();
         self.service.renew(v1::RenewRequest { certificate_request }).await?;
         Ok(())
+    }
+}
+
+/// The conversation of connection 2.
+pub(crate) struct Completing {
+    say: mpsc::Sender<v1::JoinRequest>,
+    answers: Streaming<v1::JoinResponse>,
+}
+
+impl Completing {
+    async fn say(&self, word: &JoinFromAgent) -> Result<()> {
+        self.say.send(join_to_server(word)).await.context("the line is closed")
+    }
+
+    async fn hear(&mut self) -> Result<JoinFromServer> {
+        let answer = self.answers.message().await?.context("the server went away")?;
+        Ok(join_from_server(answer)?)
     }
 }
 
@@ -208,8 +258,9 @@ impl Talk {
         loop {
             let payload = answers.message().await?.context("the server went away")?.payload;
             match decode_enroll_response(&payload)? {
-                EnrollFromServer::Queued { .. } => {}
-                EnrollFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+                // A signer that many wait for takes its time.
+                EnrollFromServer::Queued { .. } | EnrollFromServer::Waiting(_) => {}
+                word @ EnrollFromServer::SubjectWanted(_) => return Ok(word),
                 word @ (EnrollFromServer::Challenge(_)
                 | EnrollFromServer::ServerProof(_)
                 | EnrollFromServer::Issued(_)) => {
@@ -219,6 +270,16 @@ impl Talk {
             }
         }
     }
+}
+
+/// A request as the cluster's signer takes it.
+pub(crate) fn request_of(node: &NodeIdentity, key: &KeyPair) -> Result<Vec<u8>> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let name = format!("{}{}", NodeIdentity::COMMON_NAME_PREFIX, node.name);
+    params.distinguished_name.push(DnType::OrganizationName, NodeIdentity::ORGANIZATION);
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(params.serialize_request(key).context("a request")?.der().to_vec())
 }
 
 /// gRPC over a connection that stands.

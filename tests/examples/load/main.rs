@@ -5,9 +5,11 @@
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod cluster;
 mod floor;
 mod machine;
 mod meter;
+mod plain;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,15 +19,25 @@ use anyhow::{Context as _, Result, ensure};
 use berth_domain::conversation::AttendFromAgent;
 use berth_domain::token::JoinToken;
 use berth_proto::attend_to_server;
-use clap::Parser;
+use clap::{Args, Parser};
 use tokio::task::JoinSet;
 
 use crate::floor::Floor;
 use crate::machine::{Fleet, Node};
 use crate::meter::{Cpu, Spread, resident, sleep_until_quiet};
 
-/// Options, as `cargo xtask bench` gives them.
+/// What `cargo xtask bench` asks for.
 #[derive(Parser)]
+enum Task {
+    /// All that a server by itself is measured by.
+    Server(Options),
+    /// Machines that join a cluster through Berth, as far as they come without a kubelet.
+    Berth(cluster::Berth),
+    /// Machines that ask the API server by themselves, by a bootstrap token.
+    Plain(cluster::Plain),
+}
+
+#[derive(Args)]
 struct Options {
     /// The server's join endpoint.
     #[arg(long)]
@@ -45,7 +57,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let task = Task::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok()
@@ -53,7 +65,11 @@ fn main() -> Result<()> {
     meter::raise_descriptor_limit()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
-    runtime.block_on(measure(&options))
+    match task {
+        Task::Server(options) => runtime.block_on(measure(&options)),
+        Task::Berth(options) => runtime.block_on(options.run()),
+        Task::Plain(options) => runtime.block_on(options.run()),
+    }
 }
 
 async fn measure(options: &Options) -> Result<()> {

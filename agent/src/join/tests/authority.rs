@@ -21,7 +21,10 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let key = KeyPair::generate().expect("a key");
+        Self::with_key(name, KeyPair::generate().expect("a key"))
+    }
+
+    pub(crate) fn with_key(name: &str, key: KeyPair) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = DistinguishedName::new();

@@ -18,6 +18,8 @@ use berth_domain::profile::Profile;
 use berth_domain::proof::{ChannelBinding, Promise, Transcript, Verifier};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::JoinToken;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 
 use super::authority::Authority;
 use crate::ports::doubles::ManualClock;
@@ -39,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) instead: Option<EnrollFromServer>,
     /// It refuses what comes after Hello.
     pub(crate) refuses: Option<Diagnosis>,
+    /// How often it asks for the request again, with the node's subject.
+    pub(crate) subjects: u32,
     /// How the certificate is wrong.
     pub(crate) wrong: Option<Wrong>,
     /// How far its clock is ahead of the agent's first one.
@@ -91,6 +95,12 @@ impl Double {
         }
     }
 
+    /// A serving certificate of its CA, and the CA.
+    fn shown(&self) -> Vec<Vec<u8>> {
+        let key = NodeKey::generate().expect("a key").public_key_spki();
+        vec![self.ca.sign_key(&key, "server", self.now(), Duration::from_secs(3600)), self.ca.der.clone()]
+    }
+
     fn heard(&self, name: &str) {
         self.script().heard.push(name.to_owned());
     }
@@ -113,6 +123,11 @@ impl Double {
 
 pub(crate) fn node() -> NodeIdentity {
     NodeIdentity { name: "n1".parse().expect("a name"), pool: Default::default() }
+}
+
+fn names_node(request: &[u8]) -> bool {
+    let (_, request) = X509CertificationRequest::from_der(request).expect("a request");
+    request.certification_request_info.subject.to_string() == "O=system:nodes, CN=system:node:n1"
 }
 
 fn profile(ca_bundle: &str) -> Profile {
@@ -155,8 +170,10 @@ impl Stranger for Unproved {
         Ok(Box::new(Enrolling {
             server: self.0.clone(),
             channel: ChannelBinding::new([5; 32]),
+            shown: self.0.shown(),
             transcript: Transcript::new(),
             hello: None,
+            asked_again: false,
             answers: VecDeque::new(),
         }))
     }
@@ -165,8 +182,10 @@ impl Stranger for Unproved {
 struct Enrolling {
     server: Double,
     channel: ChannelBinding,
+    shown: Vec<Vec<u8>>,
     transcript: Transcript,
     hello: Option<Hello>,
+    asked_again: bool,
     answers: VecDeque<Result<EnrollFromServer, Diagnosis>>,
 }
 
@@ -211,7 +230,17 @@ impl Enrolling {
 
     fn issue(&mut self, request: &CertificateRequest) {
         let hello = self.hello.clone().expect("Hello came first");
-        assert_eq!(Digest::of(&request.der), hello.certificate_request, "the announced request");
+        if self.asked_again {
+            assert!(names_node(&request.der), "the subject that was wanted");
+        } else {
+            assert_eq!(Digest::of(&request.der), hello.certificate_request, "the announced request");
+        }
+        if self.server.script().subjects > 0 {
+            self.server.script().subjects -= 1;
+            self.asked_again = true;
+            self.answers.push_back(Ok(EnrollFromServer::SubjectWanted(node())));
+            return;
+        }
         let waits = self.server.script().waiting;
         let why = Diagnosis::new(Code::ApprovalPending, Phase::Authorization).with("join", "j-1");
         for _ in 0..waits.min(3) {
@@ -246,7 +275,12 @@ impl Enrollment for Enrolling {
             return Err(LineError::Silent(patience));
         };
         let answer = answer.map_err(|why| LineError::Refused(Box::new(why)))?;
-        if !matches!(answer, EnrollFromServer::Queued { .. } | EnrollFromServer::Waiting(_)) {
+        if !matches!(
+            answer,
+            EnrollFromServer::Queued { .. }
+                | EnrollFromServer::Waiting(_)
+                | EnrollFromServer::SubjectWanted(_)
+        ) {
             self.transcript.add(format!("{answer:?}").as_bytes());
         }
         Ok(answer)
@@ -258,6 +292,10 @@ impl Enrollment for Enrolling {
 
     fn channel(&self) -> &ChannelBinding {
         &self.channel
+    }
+
+    fn shown(&self) -> &[Vec<u8>] {
+        &self.shown
     }
 }
 

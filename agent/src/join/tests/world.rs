@@ -151,6 +151,10 @@ impl Observer for Watched {
         self.progress.lock().expect("unpoisoned").push(progress.clone());
     }
 
+    fn unpinned(&self) {
+        self.points.lock().expect("unpoisoned").push("unpinned");
+    }
+
     fn passing(&self, point: &'static str) {
         self.points.lock().expect("unpoisoned").push(point);
         let crash = *self.crash_at.lock().expect("unpoisoned") == Some(point);
@@ -161,6 +165,15 @@ impl Observer for Watched {
 }
 
 impl World {
+    /// A world whose token is this one, at both ends.
+    pub(crate) fn with_token(text: &str) -> Self {
+        let token: JoinToken = text.parse().expect("a token");
+        let world = Self::new();
+        let clock = Arc::clone(&world.server.clock);
+        let server = Double::new(Arc::clone(&world.server.ca), token.clone(), clock);
+        Self { server, token: Pocket(Mutex::new(Some(token))), ..world }
+    }
+
     pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_790_000_000_000)));
         let ca = Arc::new(Authority::new("cluster"));

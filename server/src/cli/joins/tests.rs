@@ -66,7 +66,7 @@ fn ready() -> (v1::Join, Vec<v1::Event>) {
     let authorized = Event::Authorized {
         machine: berth_domain::identity::MachineId::of(b"machine"),
         key: SpkiHash::of(b"a"),
-        serial: "4f".to_owned(),
+        serial: Some("4f".to_owned()),
         not_before: Timestamp::from_millis(now().millis() - 300_000),
         not_after: now().after(Duration::from_secs(6 * 3_600)),
         renewal: false,

@@ -51,7 +51,11 @@ pub(super) fn shown(node: &v1::Node, facts: Option<&HostFacts>, now: Timestamp) 
 fn certificate(node: &v1::Node, now: Timestamp) -> String {
     let ends = moment(node.certificate_not_after_unix_ms);
     let left = if ends <= now { "expired".to_owned() } else { format!("{} left", age(ends.since(now))) };
-    format!("good until {ends} ({left}), serial {}", node.certificate_serial)
+    let serial = match node.certificate_serial.as_str() {
+        "" => "not known yet",
+        serial => serial,
+    };
+    format!("good until {ends} ({left}), serial {serial}")
 }
 
 fn resources(capacity: &BTreeMap<String, String>, allocatable: &BTreeMap<String, String>) -> String {

@@ -25,7 +25,7 @@ fn record(name: &str, readiness: Readiness) -> NodeRecord {
         labels: [("rack".parse().expect("a key"), "r1".parse().expect("a value"))].into(),
         taints: vec!["dedicated=gpu:NoSchedule".parse().expect("a taint")],
         certificate: CertificateTerms {
-            serial: "4f0a".to_owned(),
+            serial: Some("4f0a".to_owned()),
             not_before: now().before(Duration::from_secs(300)),
             not_after: now().after(Duration::from_secs(6 * 3_600)),
         },

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use super::schema;
 use crate::cluster::ledger::{StoreError, Stored};
+use crate::outage::Outage;
 use crate::ports::Answer;
 
 /// Connections that are free, and a permit for each that there may be.
@@ -18,6 +19,7 @@ pub(super) struct Readers {
     free: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     patience: Duration,
+    outage: Outage,
     /// For questions that are answered where they are asked.
     at_hand: Mutex<Option<Connection>>,
 }
@@ -29,6 +31,7 @@ impl Readers {
             free: Arc::default(),
             permits: Arc::new(Semaphore::new(most.max(1))),
             patience,
+            outage: Outage::default(),
             at_hand: Mutex::default(),
         }
     }
@@ -62,6 +65,15 @@ impl Readers {
 
     /// Runs a question on a blocking thread.
     pub(super) async fn ask<T, F>(&self, operation: &'static str, question: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Stored<T> + Send + 'static,
+    {
+        let answer = self.asked(operation, question).await;
+        self.outage.heed(answer)
+    }
+
+    async fn asked<T, F>(&self, operation: &'static str, question: F) -> Answer<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Stored<T> + Send + 'static,

@@ -13,6 +13,7 @@ use super::book::Book;
 use super::heard::Heard;
 use super::{Settings, is_busy, jittered, read};
 use crate::cluster::ledger::{Ledger, Problem, StoreError, Stored};
+use crate::outage::Outage;
 use crate::ports::Answer;
 
 /// The way to the writer's thread.
@@ -20,6 +21,7 @@ pub(super) struct Writer {
     queue: Mutex<Option<SyncSender<Box<dyn Task>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     limit: usize,
+    outage: Outage,
 }
 
 impl Writer {
@@ -43,7 +45,12 @@ impl Writer {
             heard_written: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(|| thread.run())?;
-        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), limit: settings.queue })
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            thread: Mutex::new(Some(thread)),
+            limit: settings.queue,
+            outage: Outage::default(),
+        })
     }
 
     /// Runs a verb in a transaction and answers when that is durable. A verb
@@ -55,8 +62,11 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let work = Work { operation, verb, outcome: None, reply };
-        self.submit(Box::new(work)).map_err(|cause| cause.during(operation))?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::Closed.during(operation)))
+        let answer = match self.submit(Box::new(work)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(StoreError::Closed.during(operation))),
+            Err(cause) => Err(cause.during(operation)),
+        };
+        self.outage.heed(answer)
     }
 
     /// Takes no more work, and waits until what was taken is done.

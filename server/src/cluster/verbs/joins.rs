@@ -85,6 +85,7 @@ const fn repeatable(event: &Event) -> Option<Code> {
         | Event::Approved { .. }
         | Event::Denied { .. }
         | Event::Authorized { .. }
+        | Event::Issued { .. }
         | Event::Configured { .. }
         | Event::Registered
         | Event::Ready

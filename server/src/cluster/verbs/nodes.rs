@@ -6,7 +6,7 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::SpkiHash;
 use berth_domain::join::Event;
 use berth_domain::name::NodeName;
-use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
+use berth_domain::node::{Ban, Binding, CertificateTerms, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
 
@@ -78,6 +78,10 @@ pub(in crate::cluster) fn observe(
 ) -> Result<(), Problem> {
     let mut node = ledger.node(name)?.ok_or_else(|| unknown(name))?;
     let event = match what {
+        Observation::Issued { serial, not_before, not_after } => {
+            node.certificate = CertificateTerms { serial: Some(serial.clone()), not_before, not_after };
+            Some(Event::Issued { serial, not_before, not_after })
+        }
         Observation::Configured { profile } => {
             // Nothing else of the node changes, so its record stays as it is.
             ledger.note_heard(name, now);

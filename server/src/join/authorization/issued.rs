@@ -2,7 +2,8 @@
 //! signer that is wrong, or somebody else's, must not pass unseen.
 
 use berth_domain::identity::NodeIdentity;
-use data_encoding::HEXLOWER_PERMISSIVE;
+use berth_domain::timestamp::Timestamp;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
@@ -86,8 +87,22 @@ pub fn check_issued(
     if leaf.public_key().raw != authorized.public_key() {
         return Err(IssuedProblem::Key);
     }
-    let serial = HEXLOWER_PERMISSIVE.decode(terms.serial.as_bytes()).map_err(|_| IssuedProblem::Serial)?;
+    // Without one, the signer chooses it.
+    let Some(serial) = &terms.serial else { return Ok(()) };
+    let serial = HEXLOWER_PERMISSIVE.decode(serial.as_bytes()).map_err(|_| IssuedProblem::Serial)?;
     if positive(leaf.raw_serial()) == positive(&serial) { Ok(()) } else { Err(IssuedProblem::Serial) }
+}
+
+/// What a signer has chosen: serial number and dates of its leaf.
+pub(super) fn chosen(chain: &[Vec<u8>]) -> Option<(String, Timestamp, Timestamp)> {
+    let leaf = parse(chain.first()?).ok()?;
+    let moment = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+    let validity = leaf.validity();
+    Some((
+        HEXLOWER.encode(positive(leaf.raw_serial())),
+        moment(validity.not_before.timestamp()),
+        moment(validity.not_after.timestamp()),
+    ))
 }
 
 /// Each is signed by the next, and the last by a CA of the bundle.
@@ -152,7 +167,7 @@ fn is_client_alone(usage: &x509_parser::extensions::ExtendedKeyUsage<'_>) -> boo
 
 /// `O=system:nodes, CN=system:node:NAME`, one attribute in each part, nothing
 /// else (Kubernetes node authorizer; kubernetes.io/kube-apiserver-client-kubelet).
-fn is_exactly(subject: &X509Name<'_>, node: &NodeIdentity) -> bool {
+pub(super) fn is_exactly(subject: &X509Name<'_>, node: &NodeIdentity) -> bool {
     let name = format!("{}{}", NodeIdentity::COMMON_NAME_PREFIX, node.name);
     let expected =
         [(OID_X509_ORGANIZATION_NAME, NodeIdentity::ORGANIZATION), (OID_X509_COMMON_NAME, name.as_str())];

@@ -30,11 +30,15 @@ fn refused(path: &Path) -> LocalSignerError {
 fn authorized(key: &KeyPair, serial: &str) -> Authorized {
     let node = NodeIdentity { name: "n1".parse().expect("a name"), pool: PoolName::default() };
     let terms = CertificateTerms {
-        serial: serial.to_owned(),
+        serial: Some(serial.to_owned()),
         not_before: now(),
         not_after: now().after(QUOTA_PERIOD),
     };
     Authorized::for_tests(node, key.subject_public_key_info(), terms)
+}
+
+fn hold() -> Hold {
+    Hold::new(None)
 }
 
 fn parse(der: &[u8]) -> X509Certificate<'_> {
@@ -47,7 +51,7 @@ async fn what_is_authorized_is_signed_and_nothing_else() {
     let signer = open(&path);
     for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
         let authorized = authorized(&KeyPair::generate_for(algorithm).expect("a key"), "4a00ff");
-        let signed = signer.sign(&authorized).await.expect("signed");
+        let signed = signer.sign(&authorized, &hold()).await.expect("signed");
         assert_eq!(check_issued(&authorized, &signed.chain, &signer.ca_bundle()), Ok(()));
     }
 }
@@ -60,7 +64,7 @@ async fn a_key_or_serial_that_makes_no_certificate_is_told() {
     let node = authorized(&key, "4a").node().clone();
     let no_key = Authorized::for_tests(node, vec![1, 2, 3], authorized(&key, "4a").terms().clone());
     for wrong in [no_key, authorized(&key, ""), authorized(&key, "xyz"), authorized(&key, &"4a".repeat(21))] {
-        let error = signer.sign(&wrong).await.expect_err("no certificate");
+        let error = signer.sign(&wrong, &hold()).await.expect_err("no certificate");
         assert_eq!(error.into_diagnosis(Phase::Authorization, now()).code(), Code::SignerUnavailable);
     }
 }
@@ -198,4 +202,29 @@ fn what_is_no_name_is_refused() {
     }
     let error = signer.issue_server(&[], Duration::from_secs(60), now()).err();
     assert!(matches!(error, Some(LocalSignerError::NoServerName)), "{error:?}");
+}
+
+/// kubeadm's CA: RSA with 2048 bits, its key in PKCS #1.
+#[tokio::test]
+async fn kubeadms_kind_of_ca_signs() {
+    let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let pem = ca_certificate(&key, "kubernetes", now()).expect("a certificate");
+    for secret in [key.serialize_pem(), pkcs1(&key)] {
+        let signer = LocalSigner::from_pem(&pem, &secret, Path::new("ca.crt"), now()).expect("a CA");
+        let authorized = authorized(&KeyPair::generate().expect("a key"), "4a00ff");
+        let signed = signer.sign(&authorized, &hold()).await.expect("signed");
+        assert_eq!(check_issued(&authorized, &signed.chain, &signer.ca_bundle()), Ok(()));
+    }
+}
+
+/// The RSAPrivateKey inside of PKCS #8 (RFC 5958: the octet string at its end).
+fn pkcs1(key: &KeyPair) -> String {
+    let der = key.serialize_der();
+    // SEQUENCE (4), version (3), algorithm (15), OCTET STRING (4).
+    let inner = &der[26..];
+    assert_eq!(inner[..2], [0x30, 0x82], "RSAPrivateKey");
+    let encoded = data_encoding::BASE64.encode(inner);
+    let lines: Vec<&str> =
+        (0..encoded.len()).step_by(64).map(|at| &encoded[at..encoded.len().min(at + 64)]).collect();
+    format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", lines.join("\n"))
 }

@@ -37,7 +37,7 @@ fn case() -> Case {
     let key = KeyPair::generate().expect("a key");
     let node = NodeIdentity { name: "n1".parse().expect("a name"), pool: "default".parse().expect("a pool") };
     let terms = CertificateTerms {
-        serial: "4a00ff".to_owned(),
+        serial: Some("4a00ff".to_owned()),
         not_before: now(),
         not_after: now().after(Duration::from_secs(3600)),
     };
@@ -85,6 +85,22 @@ fn what_was_authorized_passes() {
         let issued = issue(&case, &params);
         assert_eq!(check_issued(&case.authorized, &[issued], &case.ca.pem()), Ok(()));
     }
+}
+
+#[test]
+fn a_signer_may_choose_the_serial_where_none_was_authorized_and_nothing_else() {
+    let case = case();
+    let terms = CertificateTerms { serial: None, ..case.authorized.terms().clone() };
+    let open =
+        Authorized::for_tests(case.authorized.node().clone(), case.key.subject_public_key_info(), terms);
+    let mut params = right();
+    params.serial_number = Some(SerialNumber::from_slice(&[0x00, 0x8b, 0x01]));
+    let issued = vec![issue(&case, &params)];
+    assert_eq!(check_issued(&open, &issued, &case.ca.pem()), Ok(()));
+    let chosen = chosen(&issued).expect("a certificate");
+    assert_eq!(chosen, ("8b01".to_owned(), now(), now().after(Duration::from_secs(3600))));
+    params.not_after = moment(now().after(Duration::from_secs(3601)));
+    assert_eq!(check_issued(&open, &[issue(&case, &params)], &case.ca.pem()), Err(IssuedProblem::Validity));
 }
 
 #[test]

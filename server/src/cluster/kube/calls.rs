@@ -1,0 +1,268 @@
+//! Every call to the API server goes through here: with a deadline, its outcome
+//! sorted into what the callers tell apart, and its failures remembered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_domain::phase::Phase;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::core::ClusterResourceScope;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::objects::{JoinToken, MachineBan, NodeJoin};
+use crate::kubernetes;
+use crate::outage::Outage;
+use crate::ports::PortError;
+
+/// Why a call, or a row of them, came to nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// The API server refused, for a reason other than that the object changed.
+    #[error("the API server refused ({code}): {message}")]
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// What it said.
+        message: String,
+    },
+    /// The account lacks a right, or admission refuses the object: for a person to mend.
+    #[error("{0}")]
+    Denied(Box<kubernetes::Failure>),
+    /// The API server gave no answer that can be read.
+    #[error("the API server could not be asked")]
+    Unreached(#[source] Arc<kube::Error>),
+    /// It gave none at all.
+    #[error("the API server did not answer within {}", humantime::format_duration(*.waited))]
+    Slow {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Others changed the same objects again and again.
+    #[error("{object} was changed by others for {}", humantime::format_duration(*.waited))]
+    Contended {
+        /// Which object.
+        object: String,
+        /// How long it was tried.
+        waited: Duration,
+    },
+    /// The first lists have not come yet.
+    #[error("the objects of the cluster are not read yet")]
+    NotReady,
+    /// More waits than is kept.
+    #[error("{limit} redemptions wait already")]
+    QueueFull {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The kinds or the namespace are not there.
+    #[error(
+        "the CRDs or Berth's namespace are not installed; kubectl apply -f deploy/kubernetes/crds, and make the namespace"
+    )]
+    NotInstalled,
+    /// Too many ask for what is not known here.
+    #[error("too many ask for what this replica does not know yet")]
+    TooManyLooks,
+    /// The backend was closed.
+    #[error("the backend is closed")]
+    Closed,
+}
+
+/// What callers tell apart.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The object changed meanwhile, or exists already.
+    Conflict,
+    /// There is no such object.
+    Missing,
+    /// Anything else.
+    Error(CallError),
+}
+
+/// The way to the API server.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) patience: Duration,
+    outage: Arc<Outage>,
+}
+
+impl Calls {
+    pub(super) fn new(client: Client, namespace: String, patience: Duration) -> Self {
+        Self { client, namespace, patience, outage: Arc::default() }
+    }
+
+    pub(super) fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// As the port says it: what a person must mend in the cluster is told as such.
+    /// An API server that is back forbids everything until it has read who may what.
+    pub(super) fn unavailable(&self, operation: &'static str, cause: CallError) -> PortError {
+        if let CallError::Denied(failure) = &cause
+            && !self.outage.is_recent()
+            && let Some(why) = failure.diagnosis(phase(operation))
+        {
+            return why.into();
+        }
+        let lasting = self.outage.lasting().unwrap_or_default();
+        PortError::Unavailable { operation, cause: Box::new(cause), lasting }
+    }
+
+    pub(super) fn api<K: Kind>(&self) -> Api<K> {
+        K::api(self)
+    }
+
+    pub(super) fn in_namespace<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(super) async fn get<K: Kind>(&self, name: &str) -> Result<K, Failure> {
+        let api = self.api::<K>();
+        self.asked(|| api.get(name)).await
+    }
+
+    pub(super) async fn create<K: Kind>(&self, object: &K) -> Result<K, Failure> {
+        let (api, how) = (self.api::<K>(), PostParams::default());
+        self.asked(|| api.create(&how, object)).await
+    }
+
+    /// Writes the spec, if the object is still the one that was read.
+    pub(super) async fn replace<K: Kind>(&self, object: &K) -> Result<K, Failure> {
+        let (api, name, how) = (self.api::<K>(), object.name_any(), PostParams::default());
+        self.asked(|| api.replace(&name, &how, object)).await
+    }
+
+    /// Writes the status, if the object is still the one that was read.
+    pub(super) async fn replace_status<K: Kind>(&self, object: &K) -> Result<K, Failure> {
+        let (api, name, how) = (self.api::<K>(), object.name_any(), PostParams::default());
+        self.asked(|| api.replace_status(&name, &how, object)).await
+    }
+
+    /// Deletes the object, if it is still as it was read.
+    pub(super) async fn delete<K: Kind>(&self, object: &K) -> Result<(), Failure> {
+        let preconditions = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
+        let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let (api, name) = (self.api::<K>(), object.name_any());
+        self.asked(|| api.delete(&name, &how)).await.map(drop)
+    }
+
+    /// Bounds a call, and notes whether the API server is there. One that is too
+    /// busy (429) has done nothing, and is asked again as long as the time lasts.
+    pub(super) async fn asked<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, Failure>
+    where
+        F: Future<Output = kube::Result<T>> + Send,
+    {
+        let until_not_busy = async {
+            let mut attempt = 0;
+            loop {
+                match call().await {
+                    Err(kube::Error::Api(status)) if status.code == 429 => {
+                        tokio::time::sleep(pause(attempt)).await;
+                        attempt += 1;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        match tokio::time::timeout(self.patience, until_not_busy).await {
+            Ok(Ok(answer)) => {
+                self.answered();
+                Ok(answer)
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                self.answered();
+                Err(if status.code == 404 { Failure::Missing } else { Failure::Conflict })
+            }
+            Ok(Err(kube::Error::Api(status))) => {
+                // That it does not like the question does not mean that it is away.
+                if status.code >= 500 {
+                    self.outage.failed();
+                }
+                let failure = kubernetes::failure::of_status(&status);
+                Err(Failure::Error(match failure.diagnosis(Phase::Authorization) {
+                    Some(_) => CallError::Denied(Box::new(failure)),
+                    None => CallError::Refused { code: status.code, message: status.message },
+                }))
+            }
+            Ok(Err(error)) => {
+                self.outage.failed();
+                Err(Failure::Error(CallError::Unreached(Arc::new(error))))
+            }
+            Err(_) => {
+                self.outage.failed();
+                Err(Failure::Error(CallError::Slow { waited: self.patience }))
+            }
+        }
+    }
+
+    fn answered(&self) {
+        if let Some(lasted) = self.outage.succeeded() {
+            tracing::info!(lasted = ?lasted, "the API server answers again");
+        }
+    }
+}
+
+/// A kind of object that this backend keeps.
+pub(super) trait Kind:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Its part of the API.
+    fn api(calls: &Calls) -> Api<Self>;
+}
+
+impl Kind for JoinToken {
+    fn api(calls: &Calls) -> Api<Self> {
+        calls.in_namespace()
+    }
+}
+
+impl Kind for NodeJoin {
+    fn api(calls: &Calls) -> Api<Self> {
+        cluster_wide(calls)
+    }
+}
+
+impl Kind for MachineBan {
+    fn api(calls: &Calls) -> Api<Self> {
+        cluster_wide(calls)
+    }
+}
+
+fn cluster_wide<K: Resource<DynamicType = (), Scope = ClusterResourceScope>>(calls: &Calls) -> Api<K> {
+    Api::all(calls.client.clone())
+}
+
+/// In which phase of a join this is asked.
+fn phase(operation: &str) -> Phase {
+    if operation.contains("token") {
+        Phase::Authentication
+    } else if operation == super::verbs::OBSERVE {
+        Phase::Registration
+    } else {
+        Phase::Authorization
+    }
+}
+
+/// The pause before the next try: full jitter over a span that doubles.
+pub(super) fn pause(attempt: u32) -> Duration {
+    let most = FIRST_PAUSE.saturating_mul(1 << attempt.min(6)).min(LONGEST_PAUSE);
+    jittered(most)
+}
+
+/// Anything between nothing and the whole of it.
+pub(super) fn jittered(most: Duration) -> Duration {
+    let mut random = [0; 2];
+    // Without randomness there is no jitter, and no harm.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    most.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);

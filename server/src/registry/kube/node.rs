@@ -1,0 +1,156 @@
+//! One Node as the registry keeps it, and the pure rules over it: what is in its
+//! way, and what a join puts on it.
+
+use std::collections::BTreeMap;
+
+use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::join::JoinId;
+use berth_domain::labels::JOINING_TAINT;
+use berth_domain::node::NodeRecord;
+use berth_domain::phase::Phase;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use serde_json::{Value, json};
+
+/// Which join made the Node what it is.
+pub const JOIN_ANNOTATION: &str = "berth.dev/join";
+
+/// The W3C trace id of that join.
+pub const TRACE_ANNOTATION: &str = "berth.dev/trace-id";
+
+/// Waits for a cloud controller manager (k8s.io/cloud-provider/api).
+const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+
+/// Put on and taken away as the Ready condition says (k/k pkg/controller/nodelifecycle).
+const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
+
+/// What of a Node the registry looks at. The rest, images and their sizes above
+/// all, would fill the memory of every replica.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct SeenNode {
+    pub(super) name: String,
+    pub(super) uid: String,
+    version: String,
+    join: Option<String>,
+    provider_id: Option<String>,
+    taints: Vec<Taint>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Condition {
+    kind: String,
+    holds: bool,
+    words: String,
+}
+
+impl SeenNode {
+    pub(super) fn of(node: Node) -> Self {
+        let (metadata, spec, status) =
+            (node.metadata, node.spec.unwrap_or_default(), node.status.unwrap_or_default());
+        let annotations = metadata.annotations.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default().into_iter().map(|condition| Condition {
+            holds: condition.status == "True",
+            words: words(condition.reason, condition.message),
+            kind: condition.type_,
+        });
+        Self {
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            version: metadata.resource_version.unwrap_or_default(),
+            join: annotations.get(JOIN_ANNOTATION).cloned(),
+            provider_id: spec.provider_id.filter(|id| !id.is_empty()),
+            taints: spec.taints.unwrap_or_default(),
+            conditions: conditions.collect(),
+        }
+    }
+
+    /// What keeps pods from this Node, by its own conditions and taints.
+    pub(super) fn in_the_way(&self) -> Option<Diagnosis> {
+        let not_ready = |condition: &str| {
+            Diagnosis::new(Code::NodeNotReady, Phase::Registration)
+                .with("name", &self.name)
+                .with("condition", condition)
+        };
+        let condition = |kind: &str| self.conditions.iter().find(|condition| condition.kind == kind);
+        match condition("Ready") {
+            None => return Some(not_ready("its kubelet has not said how it stands")),
+            Some(ready) if !ready.holds => return Some(not_ready(&ready.words)),
+            Some(_) => {}
+        }
+        if let Some(network) = condition("NetworkUnavailable").filter(|network| network.holds) {
+            return Some(not_ready(&network.words));
+        }
+        let taint = |key: &str| self.taints.iter().find(|taint| taint.key == key);
+        if let Some(cloud) = taint(CLOUD_TAINT) {
+            return Some(
+                Diagnosis::new(Code::CloudProviderPending, Phase::Registration)
+                    .with("name", &self.name)
+                    .with("taint", format!("{}:{}", cloud.key, cloud.effect)),
+            );
+        }
+        // Pods are kept away as long as it is there; and whoever writes between its
+        // going and coming meets a conflict.
+        let stale = taint(NOT_READY_TAINT)?;
+        let taken_away = "kube-controller-manager takes it away once the node is Ready";
+        Some(not_ready(&format!("it has the taint {}:{}; {taken_away}", stale.key, stale.effect)))
+    }
+
+    /// Whether this join has still to put something on the Node. What a join has
+    /// put there once is the operators' from then on.
+    pub(super) fn is_due(&self, join: JoinId) -> bool {
+        self.join.as_deref() != Some(join.to_string().as_str())
+            || self.taints.iter().any(|taint| taint.key == JOINING_TAINT)
+    }
+
+    /// What a join puts on the Node, for server-side apply: of this very Node (by
+    /// its uid), as it was last seen (by its resource version).
+    ///
+    /// The list of taints is atomic to server-side apply
+    /// (k8s.io/api/core/v1 NodeSpec): it is sent whole, as the one that was seen
+    /// with what changes, or applying would take away what others have put there.
+    pub(super) fn applied(&self, node: &NodeRecord, trace: Option<&str>, provider_id: Option<&str>) -> Value {
+        let mut taints: Vec<Taint> =
+            self.taints.iter().filter(|taint| taint.key != JOINING_TAINT).cloned().collect();
+        for wanted in &node.taints {
+            let effect = wanted.effect.as_str();
+            if !taints.iter().any(|taint| taint.key == wanted.key.as_str() && taint.effect == effect) {
+                taints.push(Taint {
+                    key: wanted.key.to_string(),
+                    value: Some(wanted.value.to_string()).filter(|value| !value.is_empty()),
+                    effect: effect.to_owned(),
+                    time_added: None,
+                });
+            }
+        }
+        let mut annotations = BTreeMap::from([(JOIN_ANNOTATION, node.join.to_string())]);
+        if let Some(trace) = trace {
+            annotations.insert(TRACE_ANNOTATION, trace.to_owned());
+        }
+        let mut spec = json!({ "taints": taints });
+        // It may be set once and never changed (k/k pkg/apis/core/validation).
+        if let (Some(id), Some(spec)) = (self.provider_id.as_deref().or(provider_id), spec.as_object_mut()) {
+            spec.insert("providerID".to_owned(), id.into());
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.name,
+                "uid": self.uid,
+                "resourceVersion": self.version,
+                "labels": node.labels,
+                "annotations": annotations,
+            },
+            "spec": spec,
+        })
+    }
+}
+
+fn words(reason: Option<String>, message: Option<String>) -> String {
+    let parts = [reason, message].into_iter().flatten().filter(|part| !part.is_empty());
+    let words = parts.collect::<Vec<_>>().join(": ");
+    if words.is_empty() { "it does not say why".to_owned() } else { words }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! One watch over our requests, and those who wait for one of them. It keeps no
+//! object: what nobody waits for is passed over.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kube::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::request::{LABEL, Verdict, verdict};
+use crate::kubernetes::Failure;
+use crate::kubernetes::watch::{Pauses, read};
+
+type Waiters = Arc<Mutex<HashMap<String, Vec<watch::Sender<Option<CertificateSigningRequest>>>>>>;
+
+/// The watch.
+pub(super) struct Watching {
+    waiters: Waiters,
+    /// What keeps the watch from being made, where a person must mend it.
+    trouble: watch::Sender<Option<Failure>>,
+}
+
+/// What becomes of one request.
+pub(super) struct Answers {
+    name: String,
+    waiters: Waiters,
+    answer: watch::Receiver<Option<CertificateSigningRequest>>,
+    trouble: watch::Receiver<Option<Failure>>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self { waiters: Arc::default(), trouble: watch::Sender::new(None) }
+    }
+}
+
+impl Watching {
+    /// Watches for ever; a watch that ends begins again, with a growing pause.
+    pub(super) async fn run(&self, requests: &Api<CertificateSigningRequest>) {
+        let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let mut events = watcher(requests.clone(), config).boxed();
+        let mut pauses = Pauses::default();
+        let mut barred_since = None;
+        while let Some(event) = events.next().await {
+            match event {
+                // A list that begins is asked for, not answered.
+                Ok(Event::Init) => {}
+                Ok(event) => {
+                    pauses.over();
+                    barred_since = None;
+                    self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                    if let Event::Apply(request) | Event::InitApply(request) = event {
+                        self.tell(request);
+                    }
+                }
+                Err(error) => {
+                    let failure = read(&error);
+                    tracing::debug!(%failure, "the watch over certificate requests begins again");
+                    let pause = pauses.after(&failure);
+                    let is_final = matches!(failure, Failure::Forbidden(_) | Failure::Unauthorized { .. });
+                    let since = is_final.then(|| barred_since.unwrap_or_else(Instant::now));
+                    barred_since = since;
+                    let lasts = since.is_some_and(|since| since.elapsed() >= READS_ITS_RIGHTS);
+                    if lasts && self.trouble.borrow().as_ref() != Some(&failure) {
+                        tracing::warn!(error = %failure, "certificate requests may not be watched");
+                    }
+                    self.trouble.send_replace(lasts.then_some(failure));
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Begins to listen for one request.
+    pub(super) fn listen(&self, name: &str) -> Answers {
+        let (sender, answer) = watch::channel(None);
+        lock(&self.waiters).entry(name.to_owned()).or_default().push(sender);
+        Answers {
+            name: name.to_owned(),
+            waiters: Arc::clone(&self.waiters),
+            answer,
+            trouble: self.trouble.subscribe(),
+        }
+    }
+
+    fn tell(&self, request: CertificateSigningRequest) {
+        // Its own creation and approval are known to who waits.
+        if matches!(verdict(&request), Verdict::Submitted | Verdict::Approved { .. }) {
+            return;
+        }
+        let name = request.metadata.name.clone().unwrap_or_default();
+        for waiter in lock(&self.waiters).get(&name).into_iter().flatten() {
+            waiter.send_replace(Some(request.clone()));
+        }
+    }
+}
+
+impl Answers {
+    /// The request once it was decided.
+    ///
+    /// # Errors
+    /// Nothing can be watched until a person has mended it.
+    pub(super) async fn next(&mut self) -> Result<CertificateSigningRequest, Failure> {
+        loop {
+            if let Some(answer) = self.answer.borrow_and_update().clone() {
+                return Ok(answer);
+            }
+            if let Some(failure) = self.trouble.borrow_and_update().clone() {
+                return Err(failure);
+            }
+            tokio::select! {
+                changed = self.answer.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                changed = self.trouble.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            }
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        // A receiver that is dropped: its sender, and those of others that have gone.
+        let (_, nobody) = watch::channel(None);
+        drop(std::mem::replace(&mut self.answer, nobody));
+        let mut waiters = lock(&self.waiters);
+        if let Some(of_name) = waiters.get_mut(&self.name) {
+            of_name.retain(|sender| !sender.is_closed());
+            if of_name.is_empty() {
+                waiters.remove(&self.name);
+            }
+        }
+    }
+}
+
+fn lock(
+    waiters: &Mutex<HashMap<String, Vec<watch::Sender<Option<CertificateSigningRequest>>>>>,
+) -> MutexGuard<'_, HashMap<String, Vec<watch::Sender<Option<CertificateSigningRequest>>>>> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An API server that starts answers before it has read who may do what.
+const READS_ITS_RIGHTS: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::super::request;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_comes_before_it_is_waited_for_is_not_missed_and_nothing_is_kept() {
+        let watching = Watching::default();
+        let mut answers = watching.listen("berth-x");
+        let twin = watching.listen("berth-x");
+        watching.tell(request::tests_denied("berth-y"));
+        watching.tell(request::tests_denied("berth-x"));
+        let told = answers.next().await.expect("an answer");
+        assert_eq!(told.metadata.name.as_deref(), Some("berth-x"));
+        drop(answers);
+        assert_eq!(lock(&watching.waiters).len(), 1, "its twin waits on");
+        drop(twin);
+        assert!(lock(&watching.waiters).is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_that_nothing_may_be_watched() {
+        let watching = Watching::default();
+        let mut answers = watching.listen("berth-x");
+        watching.trouble.send_replace(Some(Failure::Unauthorized { message: "who?".to_owned() }));
+        assert!(matches!(answers.next().await, Err(Failure::Unauthorized { .. })));
+    }
+}
