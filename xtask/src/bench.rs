@@ -2,17 +2,22 @@
 //! server, and what the agent costs its machine. The server has a core of its
 //! own, the load another; every figure is a ratio of one run.
 
+mod kubernetes;
+
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::process::{Running, build_example, command, pause, succeed};
 use crate::stage::Stage;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Rounds that are counted; one more goes before them.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -24,7 +29,16 @@ pub(crate) struct Options {
     attending: usize,
 }
 
+#[derive(Subcommand)]
+enum Other {
+    /// What a node costs a cluster's control plane: by itself, and through Berth.
+    Kubernetes(kubernetes::Options),
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(Other::Kubernetes(options)) = &options.other {
+        return kubernetes::run(options);
+    }
     if std::env::var_os(APART).is_none() {
         println!("== Building in release form: some minutes");
     }
@@ -34,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         drop(stage);
         return apart();
     }
-    let (server, _) = stage.start_server(&["taskset", "--cpu-list", SERVER_CORE])?;
+    let (server, _) = stage.start_server(&["taskset", "--cpu-list", SERVER_CORE], &[])?;
     let tokens = stage.path("tokens");
     let mut lines = Vec::new();
     for _ in 0..=options.rounds {
@@ -48,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         machine_load()?
     );
     let mut generator = command("taskset");
-    generator.args(["--cpu-list", LOAD_CORE]).arg(load);
+    generator.args(["--cpu-list", LOAD_CORE]).arg(load).arg("server");
     generator.args(["--server", &stage.join.to_string(), "--server-pid", &server.id().to_string()]);
     generator.arg("--tokens").arg(&tokens);
     generator.args(["--joins", &options.joins.to_string(), "--attending", &options.attending.to_string()]);
@@ -70,7 +84,7 @@ fn may_be_apart() -> bool {
 fn apart() -> Result<()> {
     let own = std::env::current_exe().context("finding this program")?;
     let mut again = command("unshare");
-    again.args(UNSHARE).args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]).arg(own);
+    again.args(UNSHARE).args(["sh", "-c", NETWORK]).arg(own);
     again.args(std::env::args_os().skip(1)).env(APART, "1");
     succeed(&mut again)
 }
@@ -119,6 +133,12 @@ fn machine_load() -> Result<String> {
 
 /// A network namespace, and the right to make one where root is not at hand.
 const UNSHARE: [&str; 2] = ["--map-root-user", "--net"];
+/// Its loopback, a way out that leads nowhere, without which no kubelet finds its
+/// address, and what runs in it.
+const NETWORK: &str = "ip link set lo up || exit
+    ip link add berth0 type veth peer name berth1 && ip link set berth1 up &&
+        ip address add 192.0.2.1/24 dev berth0 && ip link set berth0 up && ip route add default dev berth0
+    exec \"$0\" \"$@\"";
 /// Set in a run that has a network of its own.
 const APART: &str = "BERTH_BENCH_APART";
 const SERVER_CORE: &str = "0";

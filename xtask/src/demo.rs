@@ -1,6 +1,9 @@
 //! `cargo xtask demo`: one join to look at. Real processes and real sockets, in a
 //! temporary directory; no root, and nothing is left behind.
 
+mod kubernetes;
+
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -14,17 +17,26 @@ use crate::test::seconds;
 #[derive(Args)]
 pub(crate) struct Options {
     /// Leave the server and the machine up, and say how to go on.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kubernetes")]
     keep: bool,
+    /// The same on a real control plane, which is built and started first.
+    #[arg(long)]
+    kubernetes: bool,
+    /// With --kubernetes: on the cluster of this kubeconfig.
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    kubeconfig: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.kubernetes {
+        return kubernetes::run(options.kubeconfig.as_deref());
+    }
     let started = Instant::now();
     say("Building berth-server and berth-agent");
     let stage = Stage::build(&[], &[])?;
 
     say("The server starts with no configuration: it makes its CA and its store, and listens");
-    let (server, took) = stage.start_server(&[])?;
+    let (server, took) = stage.start_server(&[], &[])?;
     println!(
         "  ready after {}: joins at {}, health at http://{}/readyz",
         seconds(took),

@@ -60,8 +60,8 @@ impl Stage {
     }
 
     /// The server, answering `/readyz`, and how long that took. `launcher` goes
-    /// before its command line.
-    pub(crate) fn start_server(&self, launcher: &[&str]) -> Result<(Running, Duration)> {
+    /// before its command line, `further` behind it.
+    pub(crate) fn start_server(&self, launcher: &[&str], further: &[&str]) -> Result<(Running, Duration)> {
         let began = Instant::now();
         let log = self.path("server.log");
         let words = launcher.iter().map(OsString::from).chain([self.server.clone().into_os_string()]);
@@ -70,7 +70,7 @@ impl Stage {
         let mut server = command(program);
         server.args(before).arg("run").arg("--data-dir").arg(self.path("server"));
         server.args(["--join-listen", &self.join.to_string(), "--health-listen", &self.health.to_string()]);
-        server.arg("--admin-socket").arg(self.socket());
+        server.arg("--admin-socket").arg(self.socket()).args(further);
         let mut server = Running::start(&mut server, &log)?;
         while !ready(self.health) {
             let ended = server.ended()?;

@@ -64,6 +64,12 @@ const PROGRAMS: &[Program] = &[
         wanted_by: "tests of clocks that are wrong",
         install: Install::Apt("faketime"),
     },
+    Program {
+        call: &["haproxy", "-v"],
+        there: runs,
+        wanted_by: "tests of replicas behind a balancer",
+        install: Install::Apt("haproxy"),
+    },
 ];
 
 /// Says what is missing and how to get it. Where nobody watches, gets it.

@@ -1,0 +1,134 @@
+//! How long many nodes take until all are Ready: real kubelets over containers that
+//! are not real, all started at once. By themselves they ask by a bootstrap token;
+//! through Berth each has its agent.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use berth_kubernetes::{ACCOUNT, HollowNode, MachineFiles};
+
+use super::calls::Calls;
+use super::leg::{Flow, Scene};
+use super::machine_load;
+use crate::process::{Running, command, pause};
+use crate::test::seconds;
+
+pub(super) fn run(scene: &mut Scene<'_>, wanted: usize) -> Result<()> {
+    let fit = usize::try_from(available()? / OF_A_NODE).unwrap_or(usize::MAX);
+    let count = wanted.min(fit);
+    println!(
+        "\nUntil {count} hollow nodes are Ready, all at once; the machine has memory for {fit} of 75 MB"
+    );
+    for flow in Flow::ALL {
+        let server = scene.server(flow)?;
+        let mut log = scene.cluster.audit_from_now()?;
+        let (took, parts) = match flow {
+            Flow::Plain => (by_themselves(scene, count)?, Calls::default()),
+            Flow::Kube | Flow::Local => {
+                let took = through_berth(scene, flow, count)?;
+                (took, Calls::count(&log.events()?, |user| user == ACCOUNT))
+            }
+        };
+        println!("{:<12} {}; load {}", flow.name(), seconds(took), machine_load()?);
+        if flow != Flow::Plain {
+            println!("             {:.2} calls a whole join", parts.a_join(count));
+            parts.print(count);
+        }
+        drop(server);
+    }
+    Ok(())
+}
+
+fn by_themselves(scene: &Scene<'_>, count: usize) -> Result<Duration> {
+    let began = Instant::now();
+    let bootstrap = scene.cluster.kubeconfig_of_token("bootstrap", scene.bootstrap)?;
+    let mut kubelets = Vec::new();
+    for number in 0..count {
+        let name = format!("hollow-plain-{number}");
+        let folder = scene.stage.machine_root(&name)?;
+        let flags = [
+            format!("--bootstrap-kubeconfig={}", bootstrap.display()),
+            format!("--cert-dir={}", folder.display()),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        kubelets.push(scene.cluster.hollow_node(&name, &folder.join("kubeconfig"), &flags)?);
+    }
+    until_ready(scene, "hollow-plain-", count, began)
+}
+
+fn through_berth(scene: &Scene<'_>, flow: Flow, count: usize) -> Result<Duration> {
+    let token = scene.stage.mint(&["--uses", &count.to_string()])?;
+    let began = Instant::now();
+    let prefix = format!("hollow-{}-", flow.name().replace(' ', "-"));
+    let mut coming: Vec<(String, PathBuf, Running)> = Vec::new();
+    for number in 0..count {
+        let name = format!("{prefix}{number}");
+        let root = scene.stage.machine_root(&name)?;
+        let mut agent = command(&scene.stage.agent);
+        agent.arg("join").arg(scene.stage.join.to_string()).args(["--node-name", &name]);
+        agent.arg("--token-file").arg(scene.stage.token_file(&name, &token)?).arg("--root").arg(&root);
+        let agent = Running::start(&mut agent, &scene.stage.path(&format!("{name}.log")))?;
+        coming.push((name, root, agent));
+    }
+    let mut kubelets: Vec<HollowNode> = Vec::new();
+    let mut agents = Vec::new();
+    while !coming.is_empty() {
+        let mut waiting = Vec::new();
+        for (name, root, mut agent) in coming {
+            if let Some(files) = MachineFiles::of(&root)? {
+                kubelets.push(scene.cluster.hollow_kubelet(&name, &files)?);
+                agents.push(agent);
+                continue;
+            }
+            if let Some(status) = agent.ended()? {
+                let log = scene.stage.path(&format!("{name}.log"));
+                bail!("{name}'s agent ended with {status}: {}", fs::read_to_string(log).unwrap_or_default());
+            }
+            waiting.push((name, root, agent));
+        }
+        coming = waiting;
+        if began.elapsed() > WITHIN {
+            bail!("{} agents wrote no files for a kubelet", coming.len());
+        }
+        pause()?;
+    }
+    let took = until_ready(scene, &prefix, count, began)?;
+    // Each agent ends once the server says Ready too.
+    for agent in &mut agents {
+        while agent.ended()?.is_none() && began.elapsed() < WITHIN {
+            pause()?;
+        }
+    }
+    Ok(took)
+}
+
+fn until_ready(scene: &Scene<'_>, prefix: &str, count: usize, began: Instant) -> Result<Duration> {
+    loop {
+        let nodes = scene.cluster.kubectl(&["get", "nodes", "--no-headers"])?;
+        let ready = nodes.lines().filter(|line| line.starts_with(prefix));
+        let ready = ready.filter(|line| line.split_whitespace().nth(1) == Some("Ready")).count();
+        if ready == count {
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > WITHIN {
+            bail!("{ready} of {count} nodes were Ready after {}", seconds(began.elapsed()));
+        }
+        super::meter::wait(LOOK)?;
+    }
+}
+
+/// Bytes that programs may still take.
+fn available() -> Result<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").context("reading the machine's memory")?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes: u64 =
+        line.context("no MemAvailable")?.trim().trim_end_matches(" kB").parse().context("reading memory")?;
+    Ok(kibibytes * 1024)
+}
+
+/// Bytes of a hollow node.
+const OF_A_NODE: u64 = 75_000_000;
+const LOOK: Duration = Duration::from_millis(250);
+const WITHIN: Duration = Duration::from_secs(300);
