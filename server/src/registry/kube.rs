@@ -109,13 +109,11 @@ impl KubeRegistry {
                 Ok(None)
             }
             // Changed, deleted or made anew meanwhile: the watch is about to tell.
-            Err(Failure::Conflict | Failure::NotFound { .. } | Failure::Invalid { .. }) => {
-                let condition = "its labels and taints are being set";
-                Ok(Some(
-                    Diagnosis::new(Code::NodeNotReady, Phase::Registration)
-                        .with("name", name)
-                        .with("condition", condition),
-                ))
+            Err(Failure::Conflict | Failure::NotFound { .. }) => {
+                Ok(Some(unsettled(name, "its labels and taints are being set".to_owned())))
+            }
+            Err(Failure::Invalid { message }) => {
+                Ok(Some(unsettled(name, format!("what was granted cannot be put on it: {message}"))))
             }
             Err(failure) => Ok(Some(waiting(failure, now))),
         }
@@ -150,6 +148,10 @@ impl Registry for KubeRegistry {
     fn watch(&self, name: &NodeName) -> watch::Receiver<()> {
         self.seen.nodes.watch(name)
     }
+}
+
+fn unsettled(name: &NodeName, condition: String) -> Diagnosis {
+    Diagnosis::new(Code::NodeNotReady, Phase::Registration).with("name", name).with("condition", condition)
 }
 
 /// What the API server's answer means to a join that waits for its Node.
