@@ -49,12 +49,8 @@ pub enum ConnectError {
 pub struct ApiServer {
     /// The client; cheap to clone.
     pub client: Client,
-    /// The namespace of the service account or the kubeconfig's context.
-    pub namespace: String,
     /// The CA certificates by which the API server is verified, DER.
     pub roots: Vec<Vec<u8>>,
-    /// Its URL.
-    pub url: String,
 }
 
 /// Prepares the way to the API server: by a kubeconfig, else by the pod's own
@@ -81,10 +77,9 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     config.write_timeout = Some(CONNECT);
     // Whoever calls decides whether to call again.
     config.default_retry = false;
-    let (namespace, url) = (config.default_namespace.clone(), config.cluster_url.to_string());
     let roots = config.root_cert.clone().unwrap_or_default();
     let client = Client::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
-    Ok(ApiServer { client, namespace, roots, url })
+    Ok(ApiServer { client, roots })
 }
 
 /// One call within its deadline; its error read.

@@ -253,15 +253,7 @@ fn phase(operation: &str) -> Phase {
 /// The pause before the next try: full jitter over a span that doubles.
 pub(super) fn pause(attempt: u32) -> Duration {
     let most = FIRST_PAUSE.saturating_mul(1 << attempt.min(6)).min(LONGEST_PAUSE);
-    jittered(most)
-}
-
-/// Anything between nothing and the whole of it.
-pub(super) fn jittered(most: Duration) -> Duration {
-    let mut random = [0; 2];
-    // Without randomness there is no jitter, and no harm.
-    let _ = aws_lc_rs::rand::fill(&mut random);
-    most.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+    kubernetes::part(most)
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -8,12 +8,13 @@ use berth_domain::timestamp::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use super::calls::{CallError, Failure, jittered};
+use super::calls::{CallError, Failure};
 use super::objects::{JoinToken, NodeJoin};
 use super::shared::Shared;
 use super::told::micros;
 use crate::cluster::verbs::joins::{FINISHED_KEPT, MOST_FINISHED, is_finished, is_proven};
 use crate::cluster::verbs::tokens;
+use crate::kubernetes::part;
 use crate::ports::chain;
 
 /// The Lease's name.
@@ -25,7 +26,7 @@ pub(super) async fn clean(shared: Arc<Shared>) {
         let every = shared.settings.clean_every;
         tokio::select! {
             () = shared.stop.cancelled() => return,
-            () = tokio::time::sleep(every / 2 + jittered(every / 2)) => {}
+            () = tokio::time::sleep(every / 2 + part(every / 2)) => {}
         }
         if shared.check_ready("clean up").is_err() {
             continue;

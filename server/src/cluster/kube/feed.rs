@@ -9,12 +9,12 @@ use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher::{self, Event, watcher};
 
-use super::calls::{Kind, jittered};
+use super::calls::Kind;
 use super::objects::{JoinToken, MachineBan, Malformed, NodeJoin, read};
 use super::shared::Shared;
 use super::view::View;
-use crate::kubernetes::Failure;
 use crate::kubernetes::watch::{Pauses, read as read_failure};
+use crate::kubernetes::{Failure, part};
 
 /// A kind that the view is fed with.
 pub(super) trait Fed: Kind {
@@ -167,7 +167,7 @@ impl Fed for NodeJoin {
         if let Some(id) = to_write {
             // A person's word, or what is left of before the name was bound:
             // whichever replica is first takes it into the status.
-            shared.later.within(id, shared.settings.behind / 2 + jittered(shared.settings.behind));
+            shared.later.within(id, shared.settings.behind / 2 + part(shared.settings.behind));
         }
         taken.is_some()
     }
@@ -194,7 +194,7 @@ impl Fed for MachineBan {
     fn take(self, shared: &Shared) -> bool {
         let banned = shared.view().take_ban(self);
         if let Some(id) = banned {
-            shared.later.within(id, jittered(shared.settings.behind));
+            shared.later.within(id, part(shared.settings.behind));
         }
         true
     }

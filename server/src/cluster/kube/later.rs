@@ -10,8 +10,9 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::calls::{CallError, jittered};
+use super::calls::CallError;
 use super::shared::Shared;
+use crate::kubernetes::part;
 use crate::ports::chain;
 
 /// Joins that are to be written, and when. Bounded by the joins there are.
@@ -67,7 +68,7 @@ pub(super) async fn write_behind(shared: Arc<Shared>) {
                     } else {
                         tracing::debug!(%id, error = %chain(&error), "a join could not be written; it is tried again");
                     }
-                    shared.later.within(id, AGAIN / 2 + jittered(AGAIN));
+                    shared.later.within(id, AGAIN / 2 + part(AGAIN));
                 }
             });
         }

@@ -17,9 +17,10 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Resource, ResourceExt};
 use zeroize::Zeroizing;
 
-use super::calls::{CallError, Failure, jittered};
+use super::calls::{CallError, Failure};
 use super::objects::{JoinToken, Minted};
 use super::shared::Shared;
+use crate::kubernetes::part;
 use crate::ports::chain;
 
 /// What goes into the tokens that are minted for people.
@@ -44,7 +45,7 @@ pub(super) async fn mint_applied(shared: Arc<Shared>, minting: Minting) {
         tokio::select! {
             () = shared.stop.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(again / 2 + jittered(again / 2)) => {}
+            () = tokio::time::sleep(again / 2 + part(again / 2)) => {}
         }
     }
 }
