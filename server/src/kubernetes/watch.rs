@@ -1,5 +1,5 @@
-//! Following one kind of object: a watch that begins again by itself, and whether
-//! what it has told can be relied on.
+//! Following one kind of object: a watch that begins again by itself ([`listen`]),
+//! and whether what it has told can be relied on ([`follow`]).
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,8 +85,49 @@ impl Standing {
     }
 }
 
-/// Tells every event of a watch, for as long as it is waited for. Between
-/// `Event::Init` and `Event::InitDone` everything there is is told anew.
+/// Who listens to a watch.
+pub trait Listener<K> {
+    /// Takes what is told. Between `Event::Init` and `Event::InitDone` everything
+    /// there is is told anew.
+    fn told(&mut self, event: Event<K>);
+
+    /// The API server has answered: the watch stands.
+    fn stands(&mut self) {}
+
+    /// It failed, and begins again in a while.
+    fn failed(&mut self, why: Failure);
+}
+
+/// Tells every event of a watch, for as long as it is waited for: the one loop over
+/// a watch that this program has.
+pub async fn listen<K>(api: Api<K>, selection: Config, listener: &mut (impl Listener<K> + Send))
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = watcher(api, selection).boxed();
+    let mut pauses = Pauses::default();
+    // It has no end of its own.
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                // A list that begins is asked for, not answered.
+                if !matches!(event, Event::Init) {
+                    pauses.over();
+                    listener.stands();
+                }
+                listener.told(event);
+            }
+            Err(error) => {
+                let failure = read(&error);
+                let pause = pauses.after(&failure);
+                listener.failed(failure);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Tells every event of a watch, and keeps account of whether it stands.
 pub async fn follow<K>(
     api: Api<K>,
     selection: Config,
@@ -96,34 +137,34 @@ pub async fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = watcher(api, selection).boxed();
-    let mut pauses = Pauses::default();
-    // It has no end of its own.
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                pauses.over();
-                // A list that begins is asked for, not answered.
-                if !matches!(event, Event::Init) {
-                    standing.stands();
-                }
-                let done = matches!(event, Event::InitDone);
-                told(event);
-                if done {
-                    standing.filled.send_replace(true);
-                }
-            }
-            Err(error) => {
-                let failure = read(&error);
-                let pause = pauses.after(&failure);
-                if matches!(failure, Failure::Forbidden(_)) && standing.is_news(&failure) {
-                    let kind = K::kind(&());
-                    tracing::warn!(%kind, error = %failure, "what happens in the cluster may not be watched");
-                }
-                standing.failed(failure, clock.now());
-                tokio::time::sleep(pause).await;
-            }
+    listen(api, selection, &mut Following { standing, clock, told }).await;
+}
+
+struct Following<'a, F> {
+    standing: &'a Standing,
+    clock: &'a Arc<dyn Clock>,
+    told: F,
+}
+
+impl<K: Resource<DynamicType = ()>, F: Fn(Event<K>)> Listener<K> for Following<'_, F> {
+    fn told(&mut self, event: Event<K>) {
+        let done = matches!(event, Event::InitDone);
+        (self.told)(event);
+        if done {
+            self.standing.filled.send_replace(true);
         }
+    }
+
+    fn stands(&mut self) {
+        self.standing.stands();
+    }
+
+    fn failed(&mut self, why: Failure) {
+        if matches!(why, Failure::Forbidden(_)) && self.standing.is_news(&why) {
+            let kind = K::kind(&());
+            tracing::warn!(%kind, error = %why, "what happens in the cluster may not be watched");
+        }
+        self.standing.failed(why, self.clock.now());
     }
 }
 
@@ -131,7 +172,7 @@ pub async fn follow<K>(
 /// are told by few watches, so that to ask often costs little; to ask late, when
 /// the API server is back, would let every join wait for nothing.
 #[derive(Debug)]
-pub struct Pauses(Duration);
+struct Pauses(Duration);
 
 impl Default for Pauses {
     fn default() -> Self {
@@ -141,12 +182,12 @@ impl Default for Pauses {
 
 impl Pauses {
     /// It stands again.
-    pub fn over(&mut self) {
+    fn over(&mut self) {
         self.0 = FIRST;
     }
 
     /// How long to wait after this failure, with jitter.
-    pub fn after(&mut self, failure: &Failure) -> Duration {
+    fn after(&mut self, failure: &Failure) -> Duration {
         // An API server that has just started does not know the place any more: it
         // is there, and everything is listed anew.
         if *failure == Failure::Expired {
@@ -159,8 +200,7 @@ impl Pauses {
 }
 
 /// Reads a watch's error.
-#[must_use]
-pub fn read(error: &Error) -> Failure {
+fn read(error: &Error) -> Failure {
     match error {
         Error::InitialListFailed(cause) | Error::WatchStartFailed(cause) | Error::WatchFailed(cause) => {
             classify(cause)

@@ -1,19 +1,19 @@
 //! Watches: one for each kind keeps the view up to what the API server has.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
+use kube::runtime::watcher::{self, Event};
 
 use super::calls::Kind;
 use super::objects::{JoinToken, MachineBan, Malformed, NodeJoin, read};
 use super::shared::Shared;
 use super::view::View;
-use crate::kubernetes::watch::{Pauses, read as read_failure};
+use crate::kubernetes::watch::{Listener, listen};
 use crate::kubernetes::{Failure, part};
 
 /// A kind that the view is fed with.
@@ -22,6 +22,9 @@ pub(super) trait Fed: Kind {
     fn misnamed(&self) -> Option<&'static str> {
         None
     }
+
+    /// Whether what came is known already, or older than what is.
+    fn is_old(view: &View, came: &ObjectMeta) -> bool;
 
     /// Takes what came. Says whether it is news.
     fn take(self, shared: &Shared) -> bool;
@@ -39,78 +42,89 @@ pub(super) trait Fed: Kind {
 /// Follows one kind until the backend stops. Objects that cannot be read are
 /// passed over; failures are waited out.
 pub(super) async fn follow<K: Fed>(shared: Arc<Shared>) {
-    let settings = watcher::Config::default().timeout(WATCH_SECONDS);
-    let mut events = std::pin::pin!(watcher(K::source(&shared), settings));
-    // What was known when a list began and is not in it was deleted meanwhile.
-    let mut missing: HashMap<String, Option<String>> = HashMap::new();
-    let mut pauses = Pauses::default();
-    let mut said = None;
-    let mut is_listed = false;
-    loop {
-        let event = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            event = events.next() => event,
-        };
-        let event = match event {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
-                let kind = K::kind(&());
-                let failure = read_failure(&error);
-                if matches!(failure, Failure::Unreachable { .. } | Failure::Busy { .. }) {
-                    shared.calls.outage().failed();
-                }
-                let is_known = said.replace(failure.clone()).as_ref() == Some(&failure);
-                if is_known || failure == Failure::Expired {
-                    tracing::debug!(%kind, error = %failure, "they cannot be watched yet");
-                } else {
-                    tracing::warn!(%kind, error = %failure, "the cluster's objects cannot be watched; it is tried until they can");
-                }
-                let wait = pauses.after(&failure);
-                tokio::select! {
-                    () = shared.stop.cancelled() => return,
-                    () = tokio::time::sleep(wait) => {}
-                }
-                continue;
-            }
-            None => return,
-        };
-        if !matches!(event, Event::Init) {
-            pauses.over();
-            said = None;
-        }
+    let selection = watcher::Config::default().timeout(WATCH_SECONDS);
+    let source = K::source(&shared);
+    let stop = shared.stop.clone();
+    let mut feed = Feed {
+        shared,
+        missing: HashMap::new(),
+        said: None,
+        is_listed: false,
+        kind: PhantomData::<fn() -> K>,
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = listen(source, selection, &mut feed) => {}
+    }
+}
+
+struct Feed<K> {
+    shared: Arc<Shared>,
+    /// What was known when a list began and is not in it was deleted meanwhile.
+    missing: HashMap<String, Option<String>>,
+    said: Option<Failure>,
+    is_listed: bool,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Fed> Listener<DynamicObject> for Feed<K> {
+    fn told(&mut self, event: Event<DynamicObject>) {
+        let shared = &*self.shared;
         let is_news = match event {
             Event::Init => {
-                missing = K::known(&shared.view()).into_iter().collect();
+                self.missing = K::known(&shared.view()).into_iter().collect();
                 false
             }
             Event::InitApply(object) => {
-                missing.remove(&object.name_any());
-                take::<K>(&shared, &object)
+                self.missing.remove(&object.name_any());
+                take::<K>(shared, object)
             }
             Event::InitDone => {
-                for (name, uid) in missing.drain() {
-                    K::gone(&shared, &name, uid.as_ref());
+                for (name, uid) in self.missing.drain() {
+                    K::gone(shared, &name, uid.as_ref());
                 }
-                if !std::mem::replace(&mut is_listed, true) {
+                if !std::mem::replace(&mut self.is_listed, true) {
                     shared.listed.send_modify(|listed| *listed += 1);
                 }
                 true
             }
-            Event::Apply(object) => take::<K>(&shared, &object),
-            Event::Delete(object) => K::gone(&shared, &object.name_any(), object.uid().as_ref()),
+            Event::Apply(object) => take::<K>(shared, object),
+            Event::Delete(object) => K::gone(shared, &object.name_any(), object.uid().as_ref()),
         };
         if is_news {
             shared.tell();
         }
     }
+
+    fn stands(&mut self) {
+        self.said = None;
+    }
+
+    fn failed(&mut self, why: Failure) {
+        let kind = K::kind(&());
+        if matches!(why, Failure::Unreachable { .. } | Failure::Busy { .. }) {
+            self.shared.calls.outage().failed();
+        }
+        if self.said.as_ref() == Some(&why) || why == Failure::Expired {
+            tracing::debug!(%kind, error = %why, "they cannot be watched yet");
+        } else {
+            tracing::warn!(%kind, error = %why, "the cluster's objects cannot be watched; it is tried until they can");
+        }
+        self.said = Some(why);
+    }
 }
 
-fn take<K: Fed>(shared: &Shared, object: &DynamicObject) -> bool {
+fn take<K: Fed>(shared: &Shared, object: DynamicObject) -> bool {
+    // Mostly the echo of what this replica wrote itself: it is not read again.
+    if K::is_old(&shared.view(), &object.metadata) {
+        return false;
+    }
+    let name = object.name_any();
     let named = read::<K>(object).and_then(|read| match read.misnamed() {
         None => Ok(read),
         Some(problem) => Err(Malformed {
             kind: K::kind(&()).into_owned(),
-            name: object.name_any(),
+            name,
             field: "metadata.name".to_owned(),
             problem: problem.to_owned(),
         }),
@@ -132,6 +146,10 @@ fn take<K: Fed>(shared: &Shared, object: &DynamicObject) -> bool {
 }
 
 impl Fed for JoinToken {
+    fn is_old(view: &View, came: &ObjectMeta) -> bool {
+        view.is_old_token(came)
+    }
+
     fn take(self, shared: &Shared) -> bool {
         let is_news = shared.view().take_token(self);
         shared.tokens_changed.send_modify(|number| *number = number.wrapping_add(1));
@@ -155,6 +173,10 @@ impl Fed for JoinToken {
 impl Fed for NodeJoin {
     fn misnamed(&self) -> Option<&'static str> {
         self.story().is_none().then_some("it holds a node's name, and is not named by one")
+    }
+
+    fn is_old(view: &View, came: &ObjectMeta) -> bool {
+        view.is_old_join(came)
     }
 
     fn take(self, shared: &Shared) -> bool {
@@ -189,6 +211,10 @@ impl Fed for NodeJoin {
 impl Fed for MachineBan {
     fn misnamed(&self) -> Option<&'static str> {
         self.ban().is_none().then_some("it is no machine's id")
+    }
+
+    fn is_old(view: &View, came: &ObjectMeta) -> bool {
+        view.is_old_ban(came)
     }
 
     fn take(self, shared: &Shared) -> bool {

@@ -7,7 +7,9 @@ pub mod node_join;
 pub mod node_profile;
 mod node_records;
 mod schema;
+mod text;
 pub mod token;
+mod token_uses;
 
 use berth_domain::timestamp::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -21,12 +23,13 @@ pub use conditions::Condition;
 pub use machine_ban::{MachineBan, MachineBanSpec};
 pub use node_join::{
     Approval, ApprovalDecision, Bound, JoinEvent, NodeJoin, NodeJoinSpec, NodeJoinStatus, NumberedEvent,
-    Reached,
+    ToldEvent,
 };
 pub use node_profile::{NodeProfile, NodeProfileSpec, NodeProfileStatus};
 pub(in crate::cluster) use node_records::camel;
 pub use node_records::{MOST_EVENTS, Story};
-pub use token::{JoinToken, JoinTokenSpec, JoinTokenStatus, MOST_USES, Minted, TokenTaint, TokenUse};
+pub use token::{JoinToken, JoinTokenSpec, JoinTokenStatus, MOST_USES, Minted, TokenTaint};
+pub use token_uses::TokenUse;
 
 /// The API group.
 pub const GROUP: &str = "berth.dev";
@@ -49,16 +52,23 @@ pub struct Malformed {
 /// Reads an object as it came from the API server. The schema in the cluster may
 /// be older or newer than this program, so nothing is taken for granted.
 pub fn read<K: kube::Resource<DynamicType = ()> + DeserializeOwned>(
-    object: &DynamicObject,
+    object: DynamicObject,
 ) -> Result<K, Malformed> {
-    let malformed = |field: String, problem: String| Malformed {
-        kind: K::kind(&()).into_owned(),
-        name: object.metadata.name.clone().unwrap_or_default(),
-        field,
-        problem,
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let malformed =
+        |field: String, problem: String| Malformed { kind: K::kind(&()).into_owned(), name, field, problem };
+    let whole = |DynamicObject { metadata, mut data, .. }: DynamicObject| {
+        let metadata = serde_json::to_value(metadata)?;
+        match &mut data {
+            serde_json::Value::Object(fields) => drop(fields.insert("metadata".to_owned(), metadata)),
+            other => *other = serde_json::json!({ "metadata": metadata }),
+        }
+        Ok::<_, serde_json::Error>(data)
     };
-    let value = serde_json::to_value(object)
-        .map_err(|problem| malformed("its whole".to_owned(), problem.to_string()))?;
+    let value = match whole(object) {
+        Ok(value) => value,
+        Err(problem) => return Err(malformed("its whole".to_owned(), problem.to_string())),
+    };
     serde_path_to_error::deserialize(value)
         .map_err(|error| malformed(error.path().to_string(), error.inner().to_string()))
 }

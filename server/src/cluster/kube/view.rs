@@ -18,6 +18,7 @@ use berth_domain::node::{Ban, NodeRecord, Readiness};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{TokenId, TokenRecord};
 use kube::Resource;
+use kube::api::ObjectMeta;
 
 use super::objects::{JoinToken, MachineBan, NodeJoin, Story};
 use crate::ports::NodeView;
@@ -140,14 +141,14 @@ impl View {
 
 /// Whether the object that came is older than the one that is known, or the same:
 /// what comes by a watch may be behind what this replica wrote itself.
-fn is_stale<K: Resource>(known: Option<&K>, came: &K) -> bool {
-    let Some(known) = known.filter(|known| known.meta().uid == came.meta().uid) else { return false };
+fn is_stale<K: Resource>(known: Option<&K>, came: &ObjectMeta) -> bool {
+    let Some(known) = known.map(Resource::meta).filter(|known| known.uid == came.uid) else { return false };
     version(came) <= version(known)
 }
 
 /// Resource versions of one kind grow (Kubernetes promises it since 1.35).
-fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+fn version(object: &ObjectMeta) -> u64 {
+    object.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// Whether two entries say the same: an event is recorded once, however often its

@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::request::{LABEL, Verdict, verdict};
 use crate::kubernetes::Failure;
-use crate::kubernetes::watch::{Pauses, read};
+use crate::kubernetes::watch::{Listener, listen};
 
 type Waiters = Arc<Mutex<HashMap<String, Vec<watch::Sender<Option<CertificateSigningRequest>>>>>>;
 
@@ -43,37 +42,7 @@ impl Watching {
     /// Watches for ever; a watch that ends begins again, with a growing pause.
     pub(super) async fn run(&self, requests: &Api<CertificateSigningRequest>) {
         let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
-        let mut events = watcher(requests.clone(), config).boxed();
-        let mut pauses = Pauses::default();
-        let mut barred_since = None;
-        while let Some(event) = events.next().await {
-            match event {
-                // A list that begins is asked for, not answered.
-                Ok(Event::Init) => {}
-                Ok(event) => {
-                    pauses.over();
-                    barred_since = None;
-                    self.trouble.send_if_modified(|trouble| trouble.take().is_some());
-                    if let Event::Apply(request) | Event::InitApply(request) = event {
-                        self.tell(request);
-                    }
-                }
-                Err(error) => {
-                    let failure = read(&error);
-                    tracing::debug!(%failure, "the watch over certificate requests begins again");
-                    let pause = pauses.after(&failure);
-                    let is_final = matches!(failure, Failure::Forbidden(_) | Failure::Unauthorized { .. });
-                    let since = is_final.then(|| barred_since.unwrap_or_else(Instant::now));
-                    barred_since = since;
-                    let lasts = since.is_some_and(|since| since.elapsed() >= READS_ITS_RIGHTS);
-                    if lasts && self.trouble.borrow().as_ref() != Some(&failure) {
-                        tracing::warn!(error = %failure, "certificate requests may not be watched");
-                    }
-                    self.trouble.send_replace(lasts.then_some(failure));
-                    tokio::time::sleep(pause).await;
-                }
-            }
-        }
+        listen(requests.clone(), config, &mut Hearing { watching: self, barred_since: None }).await;
     }
 
     /// Begins to listen for one request.
@@ -97,6 +66,36 @@ impl Watching {
         for waiter in lock(&self.waiters).get(&name).into_iter().flatten() {
             waiter.send_replace(Some(request.clone()));
         }
+    }
+}
+
+/// The one who listens, for all that wait.
+struct Hearing<'a> {
+    watching: &'a Watching,
+    barred_since: Option<Instant>,
+}
+
+impl Listener<CertificateSigningRequest> for Hearing<'_> {
+    fn told(&mut self, event: Event<CertificateSigningRequest>) {
+        if let Event::Apply(request) | Event::InitApply(request) = event {
+            self.watching.tell(request);
+        }
+    }
+
+    fn stands(&mut self) {
+        self.barred_since = None;
+        self.watching.trouble.send_if_modified(|trouble| trouble.take().is_some());
+    }
+
+    fn failed(&mut self, why: Failure) {
+        tracing::debug!(%why, "the watch over certificate requests begins again");
+        let is_final = matches!(why, Failure::Forbidden(_) | Failure::Unauthorized { .. });
+        self.barred_since = is_final.then(|| self.barred_since.unwrap_or_else(Instant::now));
+        let lasts = self.barred_since.is_some_and(|since| since.elapsed() >= READS_ITS_RIGHTS);
+        if lasts && self.watching.trouble.borrow().as_ref() != Some(&why) {
+            tracing::warn!(error = %why, "certificate requests may not be watched");
+        }
+        self.watching.trouble.send_replace(lasts.then_some(why));
     }
 }
 

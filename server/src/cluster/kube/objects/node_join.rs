@@ -3,6 +3,8 @@
 //! is what binds the name, and the API server lets that happen once.
 #![expect(unreachable_pub, reason = "KubeSchema repeats the struct where nobody can reach it")]
 
+use std::collections::BTreeMap;
+
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 use berth_domain::identity::{MachineId, SpkiHash};
@@ -17,8 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Condition;
-use super::schema;
 use super::token::TokenTaint;
+use super::{schema, text};
 
 /// What was granted to the join, and what people said about it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,7 @@ use super::token::TokenTaint;
     validation = Rule::new("self.joinID != oldSelf.joinID || !has(oldSelf.approval) || (has(self.approval) && self.approval == oldSelf.approval)")
         .message("a join is decided once")
 )]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeJoinSpec {
     /// Which join.
@@ -70,9 +73,9 @@ pub struct NodeJoinSpec {
     /// A person's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
-    /// What was recorded before it could be seen; the status takes it over, up to
-    /// its `taken`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// What was recorded before it could be seen, as JSON; the status takes it into
+    /// account up to its `taken`.
+    #[serde(default, with = "text::items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::events")]
     pub events: Vec<NumberedEvent>,
 }
@@ -160,8 +163,19 @@ pub struct NumberedEvent {
     pub event: JoinEvent,
 }
 
+/// An event as the status tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ToldEvent {
+    /// The spec has it, under this number.
+    InSpec(i64),
+    /// What happened.
+    Whole(JoinEvent),
+}
+
 /// How a join stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeJoinStatus {
     /// The generation that this speaks of.
@@ -208,9 +222,9 @@ pub struct NodeJoinStatus {
     #[schemars(schema_with = "schema::maybe_open")]
     pub decision: Option<Decision>,
     /// When each phase's effect was recorded.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub reached: Vec<Reached>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::reached")]
+    pub reached: BTreeMap<Phase, Timestamp>,
     /// When it last changed.
     #[schemars(schema_with = "schema::moment")]
     pub updated: Timestamp,
@@ -226,29 +240,19 @@ pub struct NodeJoinStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::maybe_moment")]
     pub last_seen: Option<Timestamp>,
-    /// What its survey found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::maybe_open")]
+    /// What its survey found: JSON, gzip, base64.
+    #[serde(default, with = "text::packed", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::maybe_packed")]
     pub facts: Option<HostFacts>,
-    /// One a phase, `Ready`, and `Approved` where a person was asked.
+    /// `Ready`, and `Approved` where a person was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The newest events, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The newest events, oldest first, as JSON; of those that the spec has, their
+    /// number.
+    #[serde(default, with = "text::items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::events")]
-    pub events: Vec<JoinEvent>,
-}
-
-/// A phase whose effect was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Reached {
-    /// Which.
-    #[schemars(schema_with = "schema::phase")]
-    pub phase: Phase,
-    /// When.
-    #[schemars(schema_with = "schema::moment")]
-    pub at: Timestamp,
+    pub events: Vec<ToldEvent>,
 }
 
 fn state(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

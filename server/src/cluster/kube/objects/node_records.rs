@@ -17,12 +17,15 @@ use kube::api::ObjectMeta;
 use super::conditions::{self, condition};
 use super::node_join::{
     Approval, ApprovalDecision, Bound, JoinEvent, NodeJoin, NodeJoinSpec, NodeJoinStatus, NumberedEvent,
-    Reached,
+    ToldEvent,
 };
 use super::token::TokenTaint;
 
 /// The most events that one object keeps.
 pub const MOST_EVENTS: usize = 48;
+
+/// The most events of a spec that its status does not repeat.
+const MOST_IN_SPEC: usize = 4;
 
 /// All that one `NodeJoin` says, in the domain's words.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +43,7 @@ pub struct Story {
 impl NodeJoin {
     /// What it says; `None` if its name is no node's, and it claims to hold one.
     pub fn story(&self) -> Option<Story> {
-        let own = self.status.as_ref().filter(|status| status.join_id == self.spec.join_id);
+        let own = self.own_status();
         let mut join = own.map_or_else(
             || JoinRecord {
                 origin: self.spec.origin.clone(),
@@ -48,12 +51,13 @@ impl NodeJoin {
             },
             |status| self.record_of(status),
         );
-        let mut entries: Vec<Entry> = own
-            .map(|status| status.events.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .map(|event| self.entry(event))
-            .collect();
+        let told = own.map(|status| status.events.as_slice()).unwrap_or_default();
+        let in_spec = |number| self.spec.events.iter().find(|event| event.number == number);
+        let told = told.iter().filter_map(|told| match told {
+            ToldEvent::InSpec(number) => in_spec(*number).map(|event| &event.event),
+            ToldEvent::Whole(event) => Some(event),
+        });
+        let mut entries: Vec<Entry> = told.map(|event| self.entry(event)).collect();
         // What is durable in the spec and not yet in the status.
         let taken = own.map_or(0, |status| status.taken);
         for event in self.spec.events.iter().filter(|event| event.number > taken) {
@@ -71,7 +75,7 @@ impl NodeJoin {
             entries.push(entry);
         }
         let node = match &self.spec.node {
-            Some(bound) => Some(self.node_of(bound)?),
+            Some(bound) => Some(self.node_of(bound, &entries)?),
             None => None,
         };
         let facts = self.status.as_ref().filter(|_| node.is_some()).and_then(|status| status.facts.clone());
@@ -92,12 +96,12 @@ impl NodeJoin {
             state: state_of(status),
             decision: status.decision.clone(),
             started: self.spec.started,
-            reached: status.reached.iter().map(|reached| (reached.phase, reached.at)).collect(),
+            reached: status.reached.iter().map(|(phase, at)| (*phase, *at)).collect(),
             updated: status.updated,
         }
     }
 
-    fn node_of(&self, bound: &Bound) -> Option<NodeRecord> {
+    fn node_of(&self, bound: &Bound, entries: &[Entry]) -> Option<NodeRecord> {
         let name: NodeName = self.name_any().parse().ok()?;
         let status = self.status.as_ref();
         Some(NodeRecord {
@@ -108,9 +112,7 @@ impl NodeJoin {
             next_key: bound.next_key,
             labels: bound.labels.clone(),
             taints: bound.taints.iter().map(Taint::from).collect(),
-            certificate: status
-                .and_then(|status| chosen(&bound.certificate, &status.events))
-                .unwrap_or_else(|| bound.certificate.clone()),
+            certificate: chosen(&bound.certificate, entries).unwrap_or_else(|| bound.certificate.clone()),
             issued: bound.issued.clone(),
             readiness: status.map_or(Readiness::Bound, readiness_of),
             last_seen: status
@@ -127,11 +129,15 @@ impl Story {
     pub fn spec(&self, decisive: &[Entry], standing: Option<&NodeJoin>) -> NodeJoinSpec {
         let same = standing.filter(|object| object.spec.join_id == self.join.id);
         let taken = same.map_or(0, NodeJoin::taken);
+        let own = same.and_then(NodeJoin::own_status);
+        let told = own.map(|status| status.events.as_slice()).unwrap_or_default();
         let mut events: Vec<NumberedEvent> = same
             .map(|object| object.spec.events.as_slice())
             .unwrap_or_default()
             .iter()
-            .filter(|event| decisive.is_empty() || event.number > taken)
+            .filter(|event| {
+                decisive.is_empty() || event.number > taken || told.contains(&ToldEvent::InSpec(event.number))
+            })
             .cloned()
             .collect();
         let last = events.last().map_or(taken, |last| last.number.max(taken));
@@ -165,7 +171,15 @@ impl Story {
             Some(Readiness::NotReady { why }) => Some(why.clone()),
             Some(Readiness::Bound | Readiness::Registered | Readiness::Ready) | None => None,
         };
+        // The last few of the spec are not said twice; older ones leave it with its next change.
+        let in_spec: Vec<&NumberedEvent> = standing.spec.events.iter().rev().take(MOST_IN_SPEC).collect();
         let excess = self.entries.len().saturating_sub(MOST_EVENTS);
+        let told = self.entries.iter().skip(excess).map(JoinEvent::of).map(|event| {
+            match in_spec.iter().find(|numbered| numbered.event == event) {
+                Some(numbered) => ToldEvent::InSpec(numbered.number),
+                None => ToldEvent::Whole(event),
+            }
+        });
         let mut status = NodeJoinStatus {
             observed_generation: standing.metadata.generation,
             join_id: join.id,
@@ -179,14 +193,14 @@ impl Story {
             since,
             diagnosis: why.cloned(),
             decision: join.decision.clone(),
-            reached: join.reached.iter().map(|(phase, at)| Reached { phase: *phase, at: *at }).collect(),
+            reached: join.reached.iter().copied().collect(),
             updated: join.updated,
             readiness: readiness.map(|readiness| readiness.as_str().to_owned()),
             not_ready,
             last_seen: self.node.as_ref().map(|node| node.last_seen),
             facts: self.facts.as_deref().cloned(),
             conditions: before.map(|status| status.conditions.clone()).unwrap_or_default(),
-            events: self.entries.iter().skip(excess).map(JoinEvent::of).collect(),
+            events: told.collect(),
         };
         self.set_conditions(&mut status);
         status
@@ -194,9 +208,6 @@ impl Story {
 
     fn set_conditions(&self, status: &mut NodeJoinStatus) {
         let mut all = Vec::new();
-        for (phase, at) in &self.join.reached {
-            all.push(condition(phase_condition(*phase), true, *at, "Reached", ""));
-        }
         let (reason, message) = match self.join.state.why() {
             Some(why) => (camel(why.code()), why.cause()),
             None => (self.join.state.as_str().to_owned(), String::new()),
@@ -227,10 +238,15 @@ impl NodeJoin {
         self.status.as_ref().is_some_and(|status| status.state == State::Ended.as_str())
     }
 
+    /// Its status, where it speaks of this very join.
+    fn own_status(&self) -> Option<&NodeJoinStatus> {
+        self.status.as_ref().filter(|status| status.join_id == self.spec.join_id)
+    }
+
     /// Whether its status does not say yet what its spec decided.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let own = self.status.as_ref().filter(|status| status.join_id == self.spec.join_id);
+        let own = self.own_status();
         let decided = self.spec.approval.is_some() && own.is_none_or(|status| status.decision.is_none());
         decided || own.is_none() || self.spec.events.iter().any(|event| event.number > self.taken())
     }
@@ -238,10 +254,7 @@ impl NodeJoin {
     /// The last number among the spec's events that the status of this very join
     /// includes.
     fn taken(&self) -> i64 {
-        self.status
-            .as_ref()
-            .filter(|status| status.join_id == self.spec.join_id)
-            .map_or(0, |status| status.taken)
+        self.own_status().map_or(0, |status| status.taken)
     }
 }
 
@@ -290,12 +303,12 @@ impl Approval {
 }
 
 /// What a signer that chooses for itself has made of an authorization, once it has.
-fn chosen(authorized: &CertificateTerms, events: &[JoinEvent]) -> Option<CertificateTerms> {
+fn chosen(authorized: &CertificateTerms, entries: &[Entry]) -> Option<CertificateTerms> {
     if authorized.serial.is_some() {
         return None;
     }
-    events.iter().rev().find_map(|event| {
-        let Event::Issued { serial, not_before, not_after } = &event.event else { return None };
+    entries.iter().rev().find_map(|entry| {
+        let Event::Issued { serial, not_before, not_after } = &entry.event else { return None };
         (*not_after <= authorized.not_after).then(|| CertificateTerms {
             serial: Some(serial.clone()),
             not_before: *not_before,
@@ -334,16 +347,6 @@ fn readiness_of(status: &NodeJoinStatus) -> Readiness {
                 .unwrap_or_else(|| Diagnosis::new(Code::NodeNotReady, Phase::Registration)),
         },
         _ => Readiness::Bound,
-    }
-}
-
-const fn phase_condition(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Initialization => "Initialized",
-        Phase::Authentication => "Authenticated",
-        Phase::Authorization => "Authorized",
-        Phase::Configuration => "Configured",
-        Phase::Registration => "Registered",
     }
 }
 

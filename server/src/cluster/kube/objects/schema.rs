@@ -103,22 +103,22 @@ pub(super) fn maybe_open(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Such objects, under their event's name and moment.
+/// Events, each a JSON text.
 pub(super) fn events(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 128, "items": { "type": "string", "maxLength": 65536 } })
+}
+
+/// A value in a form that no schema sees into, where it may be absent.
+pub(super) fn maybe_packed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 1_048_576, "nullable": true })
+}
+
+/// When each phase was reached.
+pub(super) fn reached(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "array",
-        "maxItems": 128,
-        "items": {
-            "type": "object",
-            "required": ["at", "event"],
-            "properties": {
-                "at": { "type": "string", "format": "date-time" },
-                "event": { "type": "string", "maxLength": 32 },
-                "number": { "type": "integer", "format": "int64", "minimum": 0 },
-                "node": { "type": "string", "maxLength": 253 }
-            },
-            "x-kubernetes-preserve-unknown-fields": true
-        }
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": { "type": "string", "format": "date-time" }
     })
 }
 
@@ -163,13 +163,12 @@ pub(super) fn maybe_revocation(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Conditions in the Kubernetes manner.
+/// Conditions in the Kubernetes manner. The list is one value to server-side apply:
+/// Berth alone writes it, and the owner of each field would be kept beside it.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 16,
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["type"],
         "items": {
             "type": "object",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],

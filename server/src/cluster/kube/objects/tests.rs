@@ -110,7 +110,7 @@ where
 {
     let value = serde_json::to_value(object).expect("plain data");
     let object: DynamicObject = serde_json::from_value(value).expect("an object");
-    read(&object).expect("it was just written")
+    read(object).expect("it was just written")
 }
 
 #[test]
@@ -143,6 +143,45 @@ fn what_the_spec_decided_counts_before_the_status_is_written() {
     let mut object = object;
     object.status = Some(story.status(&object));
     assert_eq!(object.story(), Some(story), "and is not taken twice");
+}
+
+#[test]
+fn an_event_is_said_once_and_none_is_lost_between_two_writes() {
+    let mut story = story();
+    let mut object = NodeJoin::new("n1", story.spec(&story.entries[..3], None));
+    object.status = Some(story.status(&object));
+    let said = |object: &NodeJoin| {
+        let told = object.status.as_ref().map(|status| status.events.as_slice()).unwrap_or_default();
+        let whole = told.iter().filter(|told| matches!(told, ToldEvent::Whole(_)));
+        (object.spec.events.len(), whole.count())
+    };
+    assert_eq!(said(&object), (3, 2), "each of five once");
+    for renewal in 0..9 {
+        let Event::Authorized { machine, key, serial, not_before, not_after, .. } =
+            story.entries[2].event.clone()
+        else {
+            panic!("the third is the authorization");
+        };
+        let event = Event::Authorized { machine, key, serial, not_before, not_after, renewal: true };
+        let entry = Entry { at: at(10 + renewal), event, ..story.entries[2].clone() };
+        story.join.take(&entry);
+        story.entries.push(entry.clone());
+        object.spec = story.spec(std::slice::from_ref(&entry), Some(&object));
+        assert_eq!(again(&object).story().expect("a node's name").entries, story.entries);
+        object.status = Some(story.status(&object));
+        assert_eq!(again(&object).story().as_ref(), Some(&story));
+    }
+    let (in_spec, told) = said(&object);
+    assert!(in_spec <= 5, "{in_spec} in the spec, {told} in the status: the spec does not grow");
+}
+
+#[test]
+fn a_use_that_is_no_use_is_told_with_its_line() {
+    let mut value = serde_json::to_value(JoinToken::minted(&token())).expect("plain data");
+    value["status"] = json!({ "used": format!("{} 2026-11-23T19:00:00.123Z\nx\n", SpkiHash::of(b"a")) });
+    let object: DynamicObject = serde_json::from_value(value).expect("an object");
+    let problem = read::<JoinToken>(object).expect_err("half a line").to_string();
+    assert!(problem.contains("status.used") && problem.contains("line 2"), "{problem}");
 }
 
 #[test]
@@ -180,7 +219,7 @@ fn a_malformed_object_is_named_with_its_field() {
     let mut value = serde_json::to_value(JoinToken::minted(&token())).expect("plain data");
     value["spec"]["networks"] = json!(["10.1.2.3/8", "x"]);
     let object: DynamicObject = serde_json::from_value(value).expect("an object");
-    let problem = read::<JoinToken>(&object).expect_err("no network").to_string();
+    let problem = read::<JoinToken>(object).expect_err("no network").to_string();
     assert!(problem.contains("spec.networks[1]") && problem.contains(token().id.as_str()), "{problem}");
 }
 

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use berth_domain::identity::SpkiHash;
 use berth_domain::join::JoinId;
 use berth_domain::labels::{LabelKey, LabelValue, Labels, Taint, TaintEffect};
 use berth_domain::name::{NamePattern, PoolName};
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::{self, Condition, condition};
 use super::schema;
+use super::token_uses::{self, TokenUse};
 
 /// The most uses of one token on this backend: all of them stand in one object.
 pub const MOST_USES: u32 = 1_000;
@@ -139,6 +139,7 @@ pub struct TokenTaint {
 
 /// How a token stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenStatus {
     /// The generation that this speaks of.
@@ -163,9 +164,9 @@ pub struct JoinTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::maybe_revocation")]
     pub revoked: Option<Revocation>,
-    /// The keys that reserved a use, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10000))]
+    /// The keys that reserved a use, in order, one a line: SHA-256 of the key, and when.
+    #[serde(default, with = "token_uses", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "token_uses::schema")]
     pub used: Vec<TokenUse>,
     /// How many they are.
     #[serde(default)]
@@ -174,17 +175,6 @@ pub struct JoinTokenStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-}
-
-/// One key's reservation. The join's id follows from token and key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TokenUse {
-    /// The key.
-    #[schemars(schema_with = "schema::digest")]
-    pub key: SpkiHash,
-    /// When.
-    #[schemars(schema_with = "schema::moment")]
-    pub at: Timestamp,
 }
 
 impl JoinToken {

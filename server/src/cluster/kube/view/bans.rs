@@ -8,6 +8,7 @@ use berth_domain::join::{Entry, Event, JoinId};
 use berth_domain::name::NodeName;
 use berth_domain::node::Ban;
 use kube::ResourceExt;
+use kube::api::ObjectMeta;
 
 use super::{View, is_stale};
 use crate::cluster::kube::objects::MachineBan;
@@ -17,9 +18,7 @@ impl View {
     /// is, if that is news.
     pub(in crate::cluster::kube) fn take_ban(&mut self, object: MachineBan) -> Option<JoinId> {
         let name = object.name_any();
-        if self.gone.holds(object.metadata.uid.as_ref())
-            || is_stale(self.ban_objects.get(&name).map(AsRef::as_ref), &object)
-        {
+        if self.is_old_ban(&object.metadata) {
             return None;
         }
         let ban = object.ban()?;
@@ -39,6 +38,12 @@ impl View {
         let event = Event::Banned { by: ban.by, reason: ban.reason };
         let entry = Entry { sequence: 0, at: ban.at, join, node: Some(ban.name), event };
         self.note(entry).then_some(join)
+    }
+
+    /// Whether what came of a ban is known already, or older than what is.
+    pub(in crate::cluster::kube) fn is_old_ban(&self, came: &ObjectMeta) -> bool {
+        let known = came.name.as_ref().and_then(|name| self.ban_objects.get(name));
+        self.gone.holds(came.uid.as_ref()) || is_stale(known.map(AsRef::as_ref), came)
     }
 
     /// A ban was lifted. Says whether that is news.

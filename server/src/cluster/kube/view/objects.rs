@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_domain::join::{Entry, Event, JoinId};
 use berth_domain::timestamp::Timestamp;
 use kube::ResourceExt;
+use kube::api::ObjectMeta;
 
 use super::{Held, Kept, Mine, View, holds, is_stale};
 use crate::cluster::kube::objects::{MOST_EVENTS, NodeJoin};
@@ -19,7 +20,7 @@ impl View {
     ) -> Option<JoinId> {
         let name = object.name_any();
         let known = self.object(&name);
-        if self.gone.holds(object.metadata.uid.as_ref()) || is_stale(known.as_deref(), &object) {
+        if self.is_old_join(&object.metadata) {
             return None;
         }
         let story = Arc::new(object.story()?);
@@ -51,6 +52,12 @@ impl View {
         }
         self.rebase(id);
         Some(id)
+    }
+
+    /// Whether what came of a `NodeJoin` is known already, or older than what is.
+    pub(in crate::cluster::kube) fn is_old_join(&self, came: &ObjectMeta) -> bool {
+        let known = came.name.as_ref().and_then(|name| self.objects.get(name));
+        self.gone.holds(came.uid.as_ref()) || is_stale(known.map(|kept| kept.object.as_ref()), came)
     }
 
     /// A `NodeJoin` was deleted. If nobody of us says why, a person did it: the

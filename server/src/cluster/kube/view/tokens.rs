@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use berth_domain::token::{TokenId, TokenRecord};
 use kube::ResourceExt;
+use kube::api::ObjectMeta;
 
 use super::{View, is_stale};
 use crate::cluster::kube::objects::JoinToken;
@@ -13,9 +14,7 @@ impl View {
     pub(in crate::cluster::kube) fn take_token(&mut self, mut object: JoinToken) -> bool {
         object.metadata.managed_fields = None;
         let name = object.name_any();
-        if self.gone.holds(object.metadata.uid.as_ref())
-            || is_stale(self.tokens.get(&name).map(AsRef::as_ref), &object)
-        {
+        if self.is_old_token(&object.metadata) {
             return false;
         }
         self.forget_id(&name);
@@ -28,6 +27,12 @@ impl View {
         }
         self.tokens.insert(name, Arc::new(object));
         true
+    }
+
+    /// Whether what came of a token is known already, or older than what is.
+    pub(in crate::cluster::kube) fn is_old_token(&self, came: &ObjectMeta) -> bool {
+        let known = came.name.as_ref().and_then(|name| self.tokens.get(name));
+        self.gone.holds(came.uid.as_ref()) || is_stale(known.map(AsRef::as_ref), came)
     }
 
     /// A token was deleted. Says whether that is news.
