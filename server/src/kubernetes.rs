@@ -8,8 +8,10 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tower::util::MapRequestLayer;
 
 pub use failure::{Failure, Permission, classify};
 
@@ -18,6 +20,8 @@ pub const CONNECT: Duration = Duration::from_secs(2);
 
 /// How long one call may take, watches excepted.
 pub const CALL: Duration = Duration::from_secs(5);
+
+const VALIDATION: &str = "fieldValidation=";
 
 /// How long a watch may be silent: its bookmarks come every minute.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -78,8 +82,34 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     // Whoever calls decides whether to call again.
     config.default_retry = false;
     let roots = config.root_cert.clone().unwrap_or_default();
-    let client = Client::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
+    let client = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
+    let client = client.with_layer(&MapRequestLayer::new(unwarned)).build();
     Ok(ApiServer { client, roots })
+}
+
+/// Asks for no warnings about fields that are twice in an object or unknown
+/// (`fieldValidation`): this program writes from types, and the API server would look
+/// through each object once more for them. What the schema says is held all the same.
+fn unwarned(mut request: http::Request<Body>) -> http::Request<Body> {
+    let writes = [http::Method::POST, http::Method::PUT].contains(request.method());
+    let path = request.uri().path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default();
+    if !writes || path.contains(VALIDATION) {
+        return request;
+    }
+    let joint = match path.split_once('?') {
+        None => "?",
+        Some((_, "")) => "",
+        Some(_) => "&",
+    };
+    let mut parts = request.uri().clone().into_parts();
+    // What cannot be said is left out: it saves work, and decides nothing.
+    if let Ok(path) = format!("{path}{joint}{VALIDATION}Ignore").parse() {
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
 }
 
 /// One call within its deadline; its error read.
@@ -103,4 +133,23 @@ pub fn part(wait: Duration) -> Duration {
     let mut bytes = [0; 2];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     wait.mul_f64(f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_alone_ask_for_no_warnings() {
+        let asked = |method: http::Method, uri: &str| {
+            let request = http::Request::builder().method(method).uri(uri).body(Body::empty());
+            unwarned(request.expect("a request")).uri().to_string()
+        };
+        let (post, put) = (http::Method::POST, http::Method::PUT);
+        assert_eq!(asked(post.clone(), "/api/v1/nodes?"), "/api/v1/nodes?fieldValidation=Ignore");
+        assert_eq!(asked(post, "/api/v1/nodes"), "/api/v1/nodes?fieldValidation=Ignore");
+        assert_eq!(asked(put.clone(), "/a?&dryRun=All"), "/a?&dryRun=All&fieldValidation=Ignore");
+        assert_eq!(asked(put, "/a?fieldValidation=Strict"), "/a?fieldValidation=Strict");
+        assert_eq!(asked(http::Method::GET, "/a?"), "/a?");
+    }
 }

@@ -48,7 +48,8 @@ pub struct Settings {
     /// How long one call may take, and one verb with all its calls may go on
     /// after others changed its objects.
     pub patience: Duration,
-    /// How much later progress is written.
+    /// How much later a wait is written; a step that a join has passed, [`PROGRESS`]
+    /// times as much.
     pub behind: Duration,
     /// The most redemptions that may wait.
     pub queue: usize,
@@ -62,6 +63,14 @@ pub struct Settings {
     pub strangers_every: Duration,
     /// How often it is looked for what can be cleaned up.
     pub clean_every: Duration,
+}
+
+impl Settings {
+    /// How much later a step on the way to Ready is written: a join that is quick has
+    /// none written but the first and the last.
+    pub(in crate::cluster::kube) const fn progress_behind(&self) -> Duration {
+        self.behind.saturating_mul(PROGRESS)
+    }
 }
 
 impl Default for Settings {
@@ -80,6 +89,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// How many times longer than a wait a step that a join has passed may go unwritten.
+pub const PROGRESS: u32 = 3;
 
 /// One replica's part of the backend.
 pub struct Kube {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::join::{Entry, Event, Origin};
@@ -86,7 +87,11 @@ impl Shared {
                     if wishes.is_empty() {
                         return;
                     }
+                    let is_crowd = wishes.len() > 1;
                     shared.serve(&id, wishes).await;
+                    if is_crowd {
+                        tokio::time::sleep(GATHER).await;
+                    }
                 }
             });
         }
@@ -212,4 +217,7 @@ fn decide(view: &View, id: &TokenId, wishes: &[Wish]) -> Result<Decided, CallErr
 
 const REDEEM: &str = "redeem a token";
 const MOST_AT_ONCE: usize = 256;
+/// After several were served at once, more are likely to come: a write for each few
+/// would cost the API server more than all of them together.
+const GATHER: Duration = Duration::from_millis(10);
 const LOOSE_AFTER: u32 = 5;

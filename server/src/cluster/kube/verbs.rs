@@ -23,8 +23,10 @@ use crate::ports::{Answer, Observation, Release};
 enum Urgency {
     /// Before it is answered.
     Now,
-    /// Soon, along with what else comes.
+    /// Soon: people look at it.
     Soon,
+    /// A little later, along with what else comes.
+    Later,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ impl Shared {
                 }
             }
             Urgency::Soon => self.later.within(join, self.settings.behind),
+            Urgency::Later => self.later.within(join, self.settings.progress_behind()),
             Urgency::Now => self.written(join, RECORD).await?,
         }
         Ok(())
@@ -105,7 +108,7 @@ impl Shared {
         let Some(join) = join else { return Ok(()) };
         self.tell();
         if is_progress {
-            self.later.within(join, self.settings.behind);
+            self.later.within(join, self.settings.progress_behind());
             return Ok(());
         }
         self.written(join, OBSERVE).await
@@ -293,9 +296,8 @@ impl Shared {
 
 const fn urgency(event: &Event) -> Urgency {
     match event {
-        Event::Waiting { .. } | Event::Issued { .. } | Event::Configured { .. } | Event::Registered => {
-            Urgency::Soon
-        }
+        Event::Waiting { .. } => Urgency::Soon,
+        Event::Issued { .. } | Event::Configured { .. } | Event::Registered => Urgency::Later,
         Event::Redeemed { .. }
         | Event::Refused { .. }
         | Event::GaveUp { .. }

@@ -59,7 +59,7 @@ impl Shared {
             match written {
                 Ok(object) => {
                     self.take_join(object);
-                    self.later.within(wanted.join, self.settings.behind);
+                    self.later.within(wanted.join, self.settings.progress_behind());
                     return Ok(plan.node);
                 }
                 Err(Failure::Conflict | Failure::Missing) => {

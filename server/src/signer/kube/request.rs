@@ -130,8 +130,10 @@ impl Wanted {
         }
     }
 
-    /// The same object with our approval.
+    /// The same object with our approval. Who owns which field is the API server's to
+    /// keep; it reads that again only if it is sent.
     pub(super) fn approval(&self, mut request: CertificateSigningRequest) -> CertificateSigningRequest {
+        request.metadata.managed_fields = None;
         let conditions = &mut request.status.get_or_insert_default().conditions;
         conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
             type_: APPROVED.to_owned(),
