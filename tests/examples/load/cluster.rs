@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::machine::Fleet;
 use crate::meter::Spread;
 use crate::plain::Client;
+use crate::writes::two_writes;
 
 /// Which machines, and how many of them at a time.
 #[derive(Args)]
@@ -50,7 +51,7 @@ pub(crate) struct Plain {
     /// Its CA, PEM.
     #[arg(long)]
     ca: PathBuf,
-    /// A bootstrap token.
+    /// A bootstrap token; for writes, an account's.
     #[arg(long)]
     token: String,
     #[command(flatten)]
@@ -86,6 +87,24 @@ impl Plain {
                     let began = Instant::now();
                     let line = client.certificate(number).await?;
                     Ok((began.elapsed(), line))
+                }
+            })
+            .await
+    }
+}
+
+impl Plain {
+    pub(crate) async fn only_write(self) -> Result<()> {
+        let ca = std::fs::read(&self.ca).context("reading the API server's CA")?;
+        let client = Arc::new(Client::new(self.api, &ca, self.token)?);
+        let line = client.line().await?;
+        self.crowd
+            .come(move |number| {
+                let (client, line) = (Arc::clone(&client), line.clone());
+                async move {
+                    let began = Instant::now();
+                    two_writes(&client, line, number).await?;
+                    Ok((began.elapsed(), ()))
                 }
             })
             .await

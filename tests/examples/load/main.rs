@@ -10,6 +10,7 @@ mod floor;
 mod machine;
 mod meter;
 mod plain;
+mod writes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ enum Task {
     Berth(cluster::Berth),
     /// Machines that ask the API server by themselves, by a bootstrap token.
     Plain(cluster::Plain),
+    /// Two writes of the smallest object for each machine, with nothing behind them.
+    Writes(cluster::Plain),
 }
 
 #[derive(Args)]
@@ -69,6 +72,7 @@ fn main() -> Result<()> {
         Task::Server(options) => runtime.block_on(measure(&options)),
         Task::Berth(options) => runtime.block_on(options.run()),
         Task::Plain(options) => runtime.block_on(options.run()),
+        Task::Writes(options) => runtime.block_on(options.only_write()),
     }
 }
 

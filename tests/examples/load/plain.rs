@@ -86,7 +86,7 @@ impl Client {
         bail!("the watch ended before a certificate came")
     }
 
-    async fn line(&self) -> Result<Line> {
+    pub(crate) async fn line(&self) -> Result<Line> {
         let stream = TcpStream::connect(self.api).await.context("connecting")?;
         stream.set_nodelay(true).context("setting TCP_NODELAY")?;
         let stream = self.tls.connect(ServerName::from(self.api.ip()), stream).await;
@@ -97,7 +97,7 @@ impl Client {
         Ok(line)
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         line: &mut Line,
         method: &str,
@@ -127,7 +127,7 @@ impl Client {
     }
 }
 
-async fn whole(mut answer: Response<Incoming>) -> Result<Value> {
+pub(crate) async fn whole(mut answer: Response<Incoming>) -> Result<Value> {
     let mut body = Vec::new();
     while let Some(more) = frame(answer.body_mut()).await? {
         body.extend(more);
@@ -145,7 +145,7 @@ fn is_issued(request: &Value) -> bool {
     request.pointer("/status/certificate").is_some_and(Value::is_string)
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer} in {object}"))
 }
 

@@ -34,8 +34,15 @@ impl Cluster {
     /// # Errors
     /// The manifests are not there, or the cluster is borrowed.
     pub fn account(&self) -> Result<PathBuf> {
+        self.kubeconfig_of_token(ACCOUNT, &self.account_token()?)
+    }
+
+    /// A token of the server's account, as a pod has it, good for some hours.
+    ///
+    /// # Errors
+    /// The manifests are not there.
+    pub fn account_token(&self) -> Result<String> {
         let words = ["--namespace", NAMESPACE, "create", "token", "berth-server", "--duration=4h"];
-        let token = self.kubectl(&words)?;
-        self.kubeconfig_of_token(ACCOUNT, token.trim())
+        Ok(self.kubectl(&words)?.trim().to_owned())
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn run(scene: &mut Scene<'_>, wanted: usize) -> Result<()> {
         let server = scene.server(flow)?;
         let mut log = scene.cluster.audit_from_now()?;
         let (took, parts) = match flow {
-            Flow::Plain => (by_themselves(scene, count)?, Calls::default()),
+            Flow::Plain | Flow::Writes => (by_themselves(scene, count)?, Calls::default()),
             Flow::Kube | Flow::Local => {
                 let took = through_berth(scene, flow, count)?;
                 (took, Calls::count(&log.events()?, |user| user == ACCOUNT))
