@@ -20,4 +20,5 @@ pub mod rpc;
 pub mod signer;
 pub mod trust;
 mod outage;
+mod signatures;
 pub mod watched;

@@ -5,4 +5,5 @@ mod identity;
 mod line;
 mod service;
 
+pub use line::Said;
 pub use service::{JoinRpc, Joins, Tracked};

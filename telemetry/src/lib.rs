@@ -16,6 +16,7 @@ pub mod phase;
 pub mod propagation;
 pub mod rpc;
 pub mod setup;
+mod uncollected;
 
 pub use phase::{Coded, Finished, Outcome};
 pub use setup::{Delivery, InstallError, LogFormat, Settings, Telemetry};

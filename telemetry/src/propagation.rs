@@ -9,6 +9,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::uncollected;
+
 /// Writes the span's context into the metadata of a call. Writes nothing when
 /// the span is not part of a trace.
 pub fn inject(span: &Span, metadata: &mut MetadataMap) {
@@ -33,7 +35,8 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     let Some(context) = parent.to_str().ok().and_then(|text| read(text, state(headers))) else {
         return;
     };
-    // Fails only without an OpenTelemetry layer: then there is no trace at all.
+    uncollected::adopt(span, &context);
+    // Fails where spans are not exported.
     let _ = span.set_parent(Context::new().with_remote_span_context(context));
 }
 
@@ -55,10 +58,17 @@ pub fn link(span: &Span, traceparent: &str) {
 /// The id of the span's trace, 32 lower-case hex digits.
 #[must_use]
 pub fn trace_id(span: &Span) -> Option<String> {
-    span_context(span).map(|context| context.trace_id().to_string())
+    let id = match uncollected::trace_id(span) {
+        Some(id) => id,
+        None => span_context(span)?.trace_id(),
+    };
+    Some(id.to_string())
 }
 
 fn span_context(span: &Span) -> Option<SpanContext> {
+    if let Some(context) = uncollected::context(span) {
+        return Some(context);
+    }
     let context = span.context();
     let context = context.span().span_context().clone();
     context.is_valid().then_some(context)

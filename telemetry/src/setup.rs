@@ -25,6 +25,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::export::{Counts, Queue};
 use crate::logs;
 use crate::names::attribute;
+use crate::uncollected::Uncollected;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,8 @@ pub struct Delivery {
 /// [`Telemetry::shutdown`].
 #[derive(Debug)]
 pub struct Telemetry {
-    provider: SdkTracerProvider,
+    /// Where spans are exported.
+    provider: Option<SdkTracerProvider>,
     counts: Arc<Counts>,
 }
 
@@ -139,20 +141,24 @@ impl Telemetry {
             .parse()
             .map_err(|source| InstallError::LogFilter { filter: settings.log_filter.clone(), source })?;
         let telemetry = Self::connect(settings)?;
-        let spans = tracing_opentelemetry::layer()
-            .with_tracer(telemetry.provider.tracer("berth"))
-            .with_location(false)
-            .with_threads(false)
-            .with_target(false)
-            .with_level(false)
-            .with_tracked_inactivity(false)
-            // Parents are found by tracing's own current span; activating a
-            // context at every poll of a future would be paid for nothing.
-            .with_context_activation(false)
-            .with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
+        let spans: Box<dyn Layer<_> + Send + Sync> = match &telemetry.provider {
+            None => Box::new(Uncollected),
+            Some(provider) => Box::new(
+                tracing_opentelemetry::layer()
+                    .with_tracer(provider.tracer("berth"))
+                    .with_location(false)
+                    .with_threads(false)
+                    .with_target(false)
+                    .with_level(false)
+                    .with_tracked_inactivity(false)
+                    // Parents are found by tracing's own current span; activating a
+                    // context at every poll of a future would be paid for nothing.
+                    .with_context_activation(false),
+            ),
+        };
         let subscriber = Registry::default()
             .with(logs::layer(settings.log_format, settings.colour, logs).with_filter(filter))
-            .with(spans);
+            .with(spans.with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::INFO)));
         Ok((telemetry, Dispatch::new(subscriber)))
     }
 
@@ -160,7 +166,8 @@ impl Telemetry {
     /// `patience`; blocks the calling thread that long at most. Spans that end
     /// afterwards are lost.
     pub fn shutdown(self, patience: Duration) -> Delivery {
-        let in_time = self.provider.shutdown_with_timeout(patience).is_ok();
+        let Some(provider) = self.provider else { return Delivery::default() };
+        let in_time = provider.shutdown_with_timeout(patience).is_ok();
         let delivered = self.counts.delivered.load(Ordering::Relaxed);
         let lost = self.counts.ended.load(Ordering::Relaxed).saturating_sub(delivered);
         if lost > 0 {
@@ -170,16 +177,18 @@ impl Telemetry {
     }
 
     fn connect(settings: &Settings) -> Result<Self, InstallError> {
-        let resource = resource(settings);
-        let provider = SdkTracerProvider::builder()
-            .with_resource(resource.clone())
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
         let Some(endpoint) = &settings.otlp_endpoint else {
-            return Ok(Self { provider: provider.build(), counts: Arc::default() });
+            return Ok(Self { provider: None, counts: Arc::default() });
         };
-        let queue = Queue::start(endpoint, resource)?;
+        let resource = resource(settings);
+        let queue = Queue::start(endpoint, resource.clone())?;
         let counts = queue.counts();
-        Ok(Self { provider: provider.with_span_processor(queue).build(), counts })
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+            .with_span_processor(queue)
+            .build();
+        Ok(Self { provider: Some(provider), counts })
     }
 }
 

@@ -223,6 +223,49 @@ async fn without_a_collector_there_are_trace_ids_all_the_same() {
     assert_eq!(propagation::trace_id(&Span::none()), None);
 }
 
+#[test]
+fn without_a_collector_a_trace_is_one_and_crosses_to_others() {
+    // Whether anything is logged has no part in it.
+    let silent = Settings { log_filter: "off".into(), ..settings(None) };
+    let (_telemetry, dispatch) = prepared(&silent);
+    let parts = |traceparent: &str| -> Vec<String> { traceparent.split('-').map(str::to_owned).collect() };
+    dispatcher::with_default(&dispatch, || {
+        let join = join_span(1);
+        let trace = join.in_scope(|| {
+            let (call, other) = (client_span(method::ENROLL), client_span(method::JOIN));
+            let [first, again] = [&call, &call].map(|call| {
+                let mut metadata = MetadataMap::new();
+                propagation::inject(call, &mut metadata);
+                metadata.into_headers()
+            });
+            assert_eq!(first, again, "a span has one id");
+            let sent = parts(first["traceparent"].to_str().expect("text"));
+            assert_eq!(sent.last().map(String::as_str), Some("01"), "who collects may have it");
+            let beside = parts(&propagation::traceparent(&other).expect("a context"));
+            assert_eq!(beside[1], sent[1], "spans below one root are one trace");
+            assert_ne!(beside[2], sent[2]);
+            let served = server_span(method::ENROLL, &first);
+            assert_eq!(propagation::trace_id(&served).as_deref(), Some(sent[1].as_str()));
+            let own = parts(&propagation::traceparent(&served).expect("a context"));
+            assert_ne!(own[2], sent[2], "a span of its own");
+            sent[1].clone()
+        });
+        assert_eq!(propagation::trace_id(&join), Some(trace.clone()));
+        assert_ne!(propagation::trace_id(&join_span(2)), Some(trace));
+
+        let mut headers = HeaderMap::new();
+        let unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        headers.insert("traceparent", unsampled.parse().expect("a header"));
+        headers.insert("tracestate", "a=1".parse().expect("a header"));
+        let mut metadata = MetadataMap::new();
+        propagation::inject(&server_span(method::JOIN, &headers), &mut metadata);
+        let sent = metadata.into_headers();
+        let sent_on = parts(sent["traceparent"].to_str().expect("text"));
+        assert_eq!((sent_on[1].as_str(), sent_on[3].as_str()), ("0af7651916cd43dd8448eb211c80319c", "00"));
+        assert_eq!(sent["tracestate"], "a=1");
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_arrive_by_themselves_from_a_runtime_with_many_threads() {
     let collector = Collector::start().await.expect("collector");

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,7 +113,8 @@ pub(super) async fn run(front: Arc<Front>, arrival: Arrival) {
             };
             front.observe(ConnectionOutcome::Accepted(lane), Some(address));
             let standing = Arc::clone(&peer.standing);
-            Box::pin(serve(&front, lane, stream, peer)).await;
+            let connection = http2_over(&front, lane, stream, peer);
+            Box::pin(serve(&front, lane, connection, &standing)).await;
             standing.leave_source();
             front.observer.closed(lane);
         }
@@ -188,15 +189,24 @@ async fn open(
     }
 }
 
-async fn serve(front: &Front, lane: Lane, stream: TlsStream<TcpStream>, peer: Peer) {
+/// The connection as HTTP/2 is served on it.
+type Connection = http2::Connection<TokioIo<Gathering<Counted>>, Requests, TokioExecutor>;
+/// What comes is counted until it is known to be HTTP/2.
+type Counted = InspectReader<TlsStream<TcpStream>, Box<dyn FnMut(&[u8]) + Send>>;
+
+/// Made apart from the future that drives it, and boxed: a future keeps room for
+/// whatever was moved through it, for as long as the connection stands.
+fn http2_over(front: &Front, lane: Lane, stream: TlsStream<TcpStream>, peer: Peer) -> Pin<Box<Connection>> {
     let (door, limits) = front.lane(lane);
     let standing = Arc::clone(&peer.standing);
-    let counted = {
-        let standing = Arc::clone(&standing);
-        InspectReader::new(stream, move |bytes: &[u8]| standing.receive(bytes.len()))
-    };
+    let count: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| standing.receive(bytes.len()));
+    let counted = InspectReader::new(stream, count);
     let requests = Requests { routes: door.routes.clone(), peer, message_bytes: limits.message_bytes };
-    let mut connection = pin!(door.http.serve_connection(TokioIo::new(Gathering::new(counted)), requests));
+    Box::pin(door.http.serve_connection(TokioIo::new(Gathering::new(counted)), requests))
+}
+
+async fn serve(front: &Front, lane: Lane, mut connection: Pin<Box<Connection>>, standing: &Standing) {
+    let (_, limits) = front.lane(lane);
     let mut drained = pin!(front.drain.cancelled());
     let began = Instant::now();
     let mut stage = Stage::Preface;
@@ -211,7 +221,7 @@ async fn serve(front: &Front, lane: Lane, stream: TlsStream<TcpStream>, peer: Pe
             }
             () = standing.cut.notified() => return,
             () = drained.as_mut(), if stage != Stage::Drain => Next::Leave(Stage::Drain, front.limits.drain),
-            () = deadline.as_mut() => stage.next(lane, &standing, &front.limits, limits),
+            () = deadline.as_mut() => stage.next(lane, standing, &front.limits, limits),
         };
         match next {
             Next::End(outcome) => {

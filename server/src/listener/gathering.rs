@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::limits::GATHERED_BYTES;
 
 /// A stream whose flush lets the tasks that are ready run first, and then writes
-/// all that has come together. Nothing is kept between two flushes.
+/// all that has come together. Nothing is kept between two flushes, but for what
+/// comes before the peer's first byte: our SETTINGS leave with our answer to its own. A
+/// peer must not wait for them (RFC 9113 section 3.4).
 #[derive(Debug)]
 pub(super) struct Gathering<S> {
     stream: S,
@@ -19,11 +21,13 @@ pub(super) struct Gathering<S> {
     written: usize,
     /// The others have had their turn.
     yielded: bool,
+    /// The peer has said something.
+    heard: bool,
 }
 
 impl<S> Gathering<S> {
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, gathered: Vec::new(), written: 0, yielded: false }
+        Self { stream, gathered: Vec::new(), written: 0, yielded: false, heard: false }
     }
 }
 
@@ -55,6 +59,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.heard {
+            return Poll::Ready(Ok(()));
+        }
         if !this.gathered.is_empty() {
             if !std::mem::replace(&mut this.yielded, true) {
                 cx.waker().wake_by_ref();
@@ -74,13 +81,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, into)
+        let this = self.get_mut();
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
+        this.heard |= into.filled().len() > before;
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -117,10 +128,15 @@ mod tests {
         Pin::new(line).poll_flush(cx).is_ready()
     }
 
+    /// A line whose peer has spoken.
+    fn line() -> Gathering<Wire> {
+        Gathering { heard: true, ..Gathering::new(Wire::default()) }
+    }
+
     #[test]
     fn what_comes_before_the_second_look_leaves_in_one_piece() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
-        let mut line = Gathering::new(Wire::default());
+        let mut line = line();
         assert!(flush(&mut line, cx), "there is nothing to wait for");
         put(&mut line, cx, b"header ");
         assert!(!flush(&mut line, cx), "the others have their turn");
@@ -135,17 +151,23 @@ mod tests {
     #[test]
     fn what_fills_a_record_does_not_wait_for_a_flush() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
-        let mut line = Gathering::new(Wire::default());
+        let mut line = line();
         put(&mut line, cx, &[1; GATHERED_BYTES]);
         put(&mut line, cx, &[2]);
         assert_eq!(line.stream.0, [vec![1; GATHERED_BYTES]]);
     }
 
     #[tokio::test]
-    async fn reading_goes_straight_through() {
-        let mut line = Gathering::new(tokio::io::join(&b"word"[..], tokio::io::sink()));
+    async fn reading_goes_straight_through_and_ends_the_wait_for_the_peer() {
+        let mut line = Gathering::new(tokio::io::join(&b"word"[..], Wire::default()));
+        line.write_all(b"settings ").await.expect("taken");
+        line.flush().await.expect("there is nobody to write to yet");
+        assert_eq!(line.stream.writer().0, Vec::<Vec<u8>>::new());
         let mut word = String::new();
         line.read_to_string(&mut word).await.expect("bytes");
         assert_eq!(word, "word");
+        line.write_all(b"answer").await.expect("taken");
+        line.flush().await.expect("written");
+        assert_eq!(line.stream.writer().0, [b"settings answer".to_vec()]);
     }
 }

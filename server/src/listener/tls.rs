@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::limits::{ALPN, TLS_EARLY_DATA_BYTES, TLS_TICKETS};
+use crate::signatures;
 
 /// What the listener shows and whom it believes. Each new connection takes the
 /// state of the moment; connections that stand are not touched by a reload.
@@ -116,6 +117,7 @@ fn provider() -> CryptoProvider {
             cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
         ],
         kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
+        signature_verification_algorithms: signatures::algorithms(),
         ..default_provider()
     }
 }

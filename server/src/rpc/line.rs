@@ -2,6 +2,8 @@
 //! connection 1 added to the transcript as it stood on the wire.
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +17,7 @@ use berth_domain::proof::{ChannelBinding, Transcript};
 use berth_proto::join::v1;
 use berth_proto::{Malformed, decode_enroll_request, encode_enroll_response, join_from_agent, join_to_agent};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use crate::join::{Caller, Ending, EnrollLine, JoinLine};
@@ -29,10 +31,42 @@ const ENROLL_STEP: Duration = Duration::from_secs(10);
 const JOIN_STEP: Duration = Duration::from_secs(120);
 
 /// Answers that may wait for a slow reader.
-pub(super) const ANSWERS: usize = 4;
+const ANSWERS: usize = 4;
 
-/// The way back to the agent.
-pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
+/// The way back to the agent. Each answer is boxed: the channel makes room for 32 of
+/// them at its first, which for a profile's size would be as much as all the rest of
+/// a line.
+pub(super) struct Answers<T>(mpsc::Sender<Box<Result<T, Status>>>);
+
+/// What goes back to the agent, as tonic sends it.
+pub struct Said<T>(mpsc::Receiver<Box<Result<T, Status>>>);
+
+/// A way back, and what comes out of it.
+pub(super) fn answers<T>() -> (Answers<T>, Said<T>) {
+    let (answers, said) = mpsc::channel(ANSWERS);
+    (Answers(answers), Said(said))
+}
+
+impl<T> Answers<T> {
+    /// Says something to the agent, or how the call ends.
+    pub(super) async fn say(&self, answer: Result<T, Status>) -> Result<(), Ending> {
+        self.0.send(Box::new(answer)).await.map_err(|_| Ending::Gone)
+    }
+}
+
+impl<T> Clone for Answers<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Stream for Said<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().0.poll_recv(cx).map(|answer| answer.map(|answer| *answer))
+    }
+}
 
 /// Connection 1.
 pub(super) struct Enrolling {
@@ -68,7 +102,7 @@ impl EnrollLine for Enrolling {
                 self.transcript.add(&payload);
             }
         }
-        send(&self.answers, v1::EnrollResponse { payload }).await
+        self.answers.say(Ok(v1::EnrollResponse { payload })).await
     }
 
     fn transcript(&self) -> Digest {
@@ -102,7 +136,7 @@ impl JoinLine for Joining {
     }
 
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending> {
-        send(&self.answers, join_to_agent(&said)).await
+        self.answers.say(Ok(join_to_agent(&said))).await
     }
 }
 
@@ -119,10 +153,6 @@ async fn next<T>(requests: &mut Streaming<T>, patience: Duration, phase: Phase) 
             .with("step", format!("the server waited {} s for its next message", patience.as_secs()))
             .into()),
     }
-}
-
-async fn send<T>(answers: &Answers<T>, answer: T) -> Result<(), Ending> {
-    answers.send(Ok(answer)).await.map_err(|_| Ending::Gone)
 }
 
 pub(super) fn malformed(bad: Malformed, phase: Phase) -> Ending {

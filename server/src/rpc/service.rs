@@ -21,16 +21,14 @@ use berth_telemetry::names::{attribute, rpc};
 use berth_telemetry::phase::{Coded, Outcome};
 use berth_telemetry::propagation::trace_id;
 use berth_telemetry::rpc::{Side, record_status, server_span};
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
 use super::identity::{Identified, identify, peer};
-use super::line::{ANSWERS, Enrolling, Joining, malformed};
+use super::line::{Answers, Enrolling, Joining, Said, answers, malformed};
 use crate::attendance::{Lines, Terms, note_standing};
 use crate::join::authentication::Decoys;
 use crate::join::authorization::{Member, admit, renew};
@@ -150,11 +148,13 @@ impl Joins {
         self: &Arc<Self>,
         method: &'static str,
         span: Span,
-        answers: mpsc::Sender<Result<T, Status>>,
+        answers: Answers<T>,
         conversation: impl Future<Output = Result<(), Ending>> + Send + 'static,
     ) {
         let rpc = Arc::clone(self);
         let began = Instant::now();
+        // Boxed, or the task would keep room for it twice for as long as it lasts.
+        let conversation = Box::pin(conversation);
         let task = async move {
             let code = match conversation.await {
                 Ok(()) => tonic::Code::Ok,
@@ -162,7 +162,7 @@ impl Joins {
                     let status = status_of(&ending);
                     let code = status.code();
                     // Whoever has gone hears nothing.
-                    let _gone = answers.send(Err(status)).await;
+                    let _gone = answers.say(Err(status)).await;
                     code
                 }
             };
@@ -199,7 +199,7 @@ impl Joins {
         &self,
         member: &Member,
         mut requests: Streaming<v1::AttendRequest>,
-        answers: &mpsc::Sender<Result<v1::AttendResponse, Status>>,
+        answers: &Answers<v1::AttendResponse>,
     ) -> Result<(), Ending> {
         let node = member.node();
         let mut open = self.lines.open(&node.identity.name);
@@ -210,7 +210,7 @@ impl Joins {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
         };
-        answers.send(Ok(attend_to_agent(&terms))).await.map_err(|_| Ending::Gone)?;
+        answers.say(Ok(attend_to_agent(&terms))).await?;
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
         let mut silent = tokio::time::Instant::now() + patience;
         loop {
@@ -225,7 +225,7 @@ impl Joins {
                 }
                 () = self.tracked.draining.cancelled() => {
                     let draining = AttendFromServer::Draining { return_within: RETURN_WITHIN };
-                    answers.send(Ok(attend_to_agent(&draining))).await.map_err(|_| Ending::Gone)?;
+                    answers.say(Ok(attend_to_agent(&draining))).await?;
                     return Ok(());
                 }
                 // The registry outlives every line: the watch does not close.
@@ -262,20 +262,20 @@ impl Joins {
     }
 }
 
-type Answer<T> = Result<Response<ReceiverStream<Result<T, Status>>>, Status>;
+type Answer<T> = Result<Response<Said<T>>, Status>;
 
 #[tonic::async_trait]
 impl JoinService for JoinRpc {
-    type EnrollStream = ReceiverStream<Result<v1::EnrollResponse, Status>>;
-    type JoinStream = ReceiverStream<Result<v1::JoinResponse, Status>>;
-    type AttendStream = ReceiverStream<Result<v1::AttendResponse, Status>>;
+    type EnrollStream = Said<v1::EnrollResponse>;
+    type JoinStream = Said<v1::JoinResponse>;
+    type AttendStream = Said<v1::AttendResponse>;
 
     async fn enroll(&self, request: Request<Streaming<v1::EnrollRequest>>) -> Answer<v1::EnrollResponse> {
         let joins = &self.0;
         let span = server_span(rpc::ENROLL, request.metadata().as_ref());
         let peer = peer(request.extensions()).map_err(|why| joins.refuse(rpc::ENROLL, &span, &why))?;
         span.record(attribute::CONNECTION_ID, peer.connection_id);
-        let (answers, stream) = mpsc::channel(ANSWERS);
+        let (answers, said) = answers();
         let mut line = Enrolling {
             requests: request.into_inner(),
             answers: answers.clone(),
@@ -292,7 +292,7 @@ impl JoinService for JoinRpc {
             span.record(attribute::JOIN_ID, issued.join.to_string());
             Ok(())
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(said))
     }
 
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Answer<v1::JoinResponse> {
@@ -300,7 +300,7 @@ impl JoinService for JoinRpc {
         let span = server_span(rpc::JOIN, request.metadata().as_ref());
         let (member, _) =
             joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::JOIN, &span, &why))?;
-        let (answers, stream) = mpsc::channel(ANSWERS);
+        let (answers, said) = answers();
         let mut line = Joining { requests: request.into_inner(), answers: answers.clone() };
         let mut open = joins.lines.open(&member.node().identity.name);
         let shared = Arc::clone(joins);
@@ -314,7 +314,7 @@ impl JoinService for JoinRpc {
                 completed = complete(&world, &mut line, &member) => completed,
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(said))
     }
 
     async fn attend(&self, request: Request<Streaming<v1::AttendRequest>>) -> Answer<v1::AttendResponse> {
@@ -322,7 +322,7 @@ impl JoinService for JoinRpc {
         let span = server_span(rpc::ATTEND, request.metadata().as_ref());
         let (member, caller) =
             joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::ATTEND, &span, &why))?;
-        let (answers, stream) = mpsc::channel(ANSWERS);
+        let (answers, said) = answers();
         let requests = request.into_inner();
         let world = Arc::clone(joins);
         let back = answers.clone();
@@ -332,13 +332,13 @@ impl JoinService for JoinRpc {
                 && why.code() == Code::MachineBanned
             {
                 // The refusal leaves first; then nothing of this line is left.
-                let _gone = back.send(Err(refusal_to_status(why))).await;
+                let _gone = back.say(Err(refusal_to_status(why))).await;
                 tokio::time::sleep(LAST_WORDS).await;
                 caller.peer.cut();
             }
             ended
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(said))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {

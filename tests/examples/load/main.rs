@@ -103,18 +103,24 @@ async fn measure(options: &Options) -> Result<()> {
     }
     report("join", "C1", &floors, &joins, "server CPU of a durable join over both connections", 0.45);
 
+    // What joined before left memory behind, which the server takes up again first:
+    // only what the second half adds is what nodes cost.
+    let first = rounds.len() * options.joins;
+    let half = options.attending / 2;
+    let mut attending = attend(crowd(&fleet, last, first, half).await?).await?;
+    let mut beating = keep_alive(&attending);
     sleep_until_quiet(&server).await?;
     let before = resident(options.server_pid)?;
-    let mut attending = crowd(&fleet, last, rounds.len() * options.joins, options.attending).await?;
-    for node in &mut attending {
-        node.attend().await?;
-    }
+    let more = attend(crowd(&fleet, last, first + half, options.attending - half).await?).await?;
+    let added = more.len();
+    attending.extend(more);
+    beating.shutdown().await;
     let _beating = keep_alive(&attending);
     sleep_until_quiet(&server).await?;
     let grown = resident(options.server_pid)?.saturating_sub(before);
-    let each = grown as f64 / attending.len() as f64;
+    let each = grown as f64 / added as f64;
     println!(
-        "memory     C3  {:.1} KB of the server's RSS for each of {} attending nodes = {:.1} x the floor of 9.7 KB (start: 45 KB)",
+        "memory     C3  {:.1} KB of the server's RSS for each attending node, from {half} to {} of them = {:.1} x the floor of 9.7 KB (start: 45 KB)",
         each / 1e3,
         attending.len(),
         each / 9.7e3
@@ -161,6 +167,14 @@ async fn crowd(fleet: &Arc<Fleet>, token: &JoinToken, first: usize, count: usize
         joined.push(node??);
     }
     Ok(joined)
+}
+
+/// Lets machines attend that have joined.
+async fn attend(mut nodes: Vec<Node>) -> Result<Vec<Node>> {
+    for node in &mut nodes {
+        node.attend().await?;
+    }
+    Ok(nodes)
 }
 
 /// Lets machines leave as an operator's `berth-agent leave` does, some at a time.

@@ -104,12 +104,8 @@ impl Nodes for Embedded {
         let judged = self
             .readers
             .ask_at_hand("admit a node", move |store| {
-                let node = read::node(store, &heard, &asked)?;
-                let ban = match &node {
-                    Some(node) => read::ban(store, node.machine)?,
-                    None => None,
-                };
-                Ok(nodes::admitted(&asked, node, ban.as_ref(), key))
+                let (node, ban) = read::node_at_the_door(store, &heard, &asked)?.unzip();
+                Ok(nodes::admitted(&asked, node, ban.flatten().as_ref(), key))
             })
             .await?;
         let node = match judged {

@@ -103,6 +103,24 @@ pub(super) fn node(store: &Connection, heard: &Heard, name: &NodeName) -> Stored
     Ok(found.into_iter().next())
 }
 
+/// A node with its machine's ban, for a caller who is heard now: when it was heard
+/// before is not looked up. One question: each takes the store's locks anew, and reads
+/// pages that a commit has made void.
+pub(super) fn node_at_the_door(
+    store: &Connection,
+    heard: &Heard,
+    name: &NodeName,
+) -> Stored<Option<(NodeRecord, Option<Ban>)>> {
+    let found = rows(
+        store,
+        "SELECT nodes.document, NULL, bans.document FROM nodes
+         LEFT JOIN bans ON bans.machine = nodes.machine WHERE nodes.name = ?1",
+        [name.as_str()],
+        |row| Ok((node_row(row, heard)?, optional_document("ban", row, 2)?)),
+    )?;
+    Ok(found.into_iter().next())
+}
+
 /// Nodes as operators see them.
 pub(super) fn views(store: &Connection, heard: &Heard, name: Option<&NodeName>) -> Stored<Vec<NodeView>> {
     rows(

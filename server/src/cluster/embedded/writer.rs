@@ -212,14 +212,14 @@ impl Thread {
         self.begin()?;
         let done = self.in_transaction(group, with_heard);
         match done {
-            Ok(wrote) => {
+            Ok(position) => {
                 self.book.committed();
                 if with_heard {
                     self.heard.written();
                     self.heard_written = Instant::now();
                 }
-                if wrote {
-                    self.tell();
+                if let Some(position) = position {
+                    self.tell(position);
                 }
                 Ok(())
             }
@@ -232,7 +232,13 @@ impl Thread {
         }
     }
 
-    fn in_transaction(&mut self, group: &mut [Box<dyn Task>], with_heard: bool) -> Result<bool, Broken> {
+    /// The position it leads to, if it wrote anything that others want to hear of;
+    /// read before the commit, while no lock need be taken for it.
+    fn in_transaction(
+        &mut self,
+        group: &mut [Box<dyn Task>],
+        with_heard: bool,
+    ) -> Result<Option<(i64, i64)>, Broken> {
         self.notice_others();
         self.book.start();
         for (place, task) in group.iter_mut().enumerate() {
@@ -245,8 +251,9 @@ impl Thread {
         if with_heard {
             self.book.keep_heard(&self.heard.take())?;
         }
+        let position = if wrote { Some(read::position(self.book.store())?) } else { None };
         self.book.store().prepare_cached("COMMIT")?.execute([])?;
-        Ok(wrote)
+        Ok(position)
     }
 
     /// Another process may write: it is waited for, but not for ever.
@@ -281,16 +288,16 @@ impl Thread {
         }
         self.book.forget();
         // Another process that writes down whom it heard changes nothing here.
-        if read::position(self.book.store()).is_ok_and(|position| position != self.position) {
-            self.tell();
+        if let Ok(position) = read::position(self.book.store())
+            && position != self.position
+        {
+            self.tell(position);
         }
     }
 
-    fn tell(&mut self) {
-        if let Ok(position) = read::position(self.book.store()) {
-            self.position = position;
-            self.changes.send_replace(position.0);
-        }
+    fn tell(&mut self, position: (i64, i64)) {
+        self.position = position;
+        self.changes.send_replace(position.0);
     }
 }
 

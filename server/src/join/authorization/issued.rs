@@ -16,6 +16,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{X509Name, X509Version};
 
 use super::Authorized;
+use crate::signatures;
 
 /// What is wrong with an issued certificate. Each names one respect in which
 /// it is not what was authorized.
@@ -124,7 +125,7 @@ fn check_signatures(chain: &[X509Certificate<'_>], ca_bundle: &str) -> Result<()
 fn is_signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
     issuer.is_ca()
         && certificate.issuer().as_raw() == issuer.subject().as_raw()
-        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
+        && signatures::holds(certificate, issuer)
 }
 
 fn check_extensions(leaf: &X509Certificate<'_>) -> Result<(), IssuedProblem> {
