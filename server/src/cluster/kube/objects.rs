@@ -59,9 +59,10 @@ pub fn read<K: kube::Resource<DynamicType = ()> + DeserializeOwned>(
         |field: String, problem: String| Malformed { kind: K::kind(&()).into_owned(), name, field, problem };
     let whole = |DynamicObject { metadata, mut data, .. }: DynamicObject| {
         let metadata = serde_json::to_value(metadata)?;
-        match &mut data {
-            serde_json::Value::Object(fields) => drop(fields.insert("metadata".to_owned(), metadata)),
-            other => *other = serde_json::json!({ "metadata": metadata }),
+        if let Some(fields) = data.as_object_mut() {
+            fields.insert("metadata".to_owned(), metadata);
+        } else {
+            data = serde_json::json!({ "metadata": metadata });
         }
         Ok::<_, serde_json::Error>(data)
     };
