@@ -8,12 +8,12 @@ use berth_domain::timestamp::Timestamp;
 use berth_proto::admin::v1;
 use berth_proto::admin::v1::join_service_client::JoinServiceClient;
 use clap::{Subcommand, ValueEnum};
-use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use self::explanation::explanation;
-use super::client::{LARGEST_ANSWER, connect, diagnosis, maybe, moment, now, phase};
+use super::client::{LARGEST_ANSWER, connect, now};
 use super::output::{Column, Failure, Format, Listing, Output, Resource, age, coloured, or_dash};
+use crate::forms::{self, moment, phase};
 
 /// See joins, and decide on those that wait for a person
 #[derive(Debug, Subcommand)]
@@ -84,7 +84,7 @@ pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -
             let join = explained.join.unwrap_or_default();
             output.one(
                 *format,
-                || Ok(explained_value(&join, &explained.events)),
+                || Ok(forms::explained(&join, &explained.events)),
                 || explanation(&join, &explained.events, now()),
             )
         }
@@ -103,7 +103,7 @@ async fn watch(
     while let Some(change) = changes.message().await.map_err(Failure::status)? {
         let Some(join) = change.join else { continue };
         match format {
-            WatchFormat::Json => output.text(&format!("{}\n", value(&join)))?,
+            WatchFormat::Json => output.text(&format!("{}\n", forms::join(&join)))?,
             WatchFormat::Text => output.text(&watch_line(&join))?,
         }
         if output.reader_has_gone() {
@@ -142,7 +142,7 @@ const JOINS: Resource<v1::Join> = Resource {
         Column::wide("AGENT", |join, _| or_dash(&join.agent_version)),
         Column::wide("TRACE", |join, _| or_dash(&join.trace_id)),
     ],
-    value,
+    value: forms::join,
 };
 
 fn since_start(join: &v1::Join, now: Timestamp) -> String {
@@ -164,41 +164,6 @@ fn watch_line(join: &v1::Join) -> String {
         line.push_str(&format!("   {}: {}", why.code, why.cause));
     }
     format!("{}\n", line.trim_end())
-}
-
-fn explained_value(join: &v1::Join, events: &[v1::Event]) -> Value {
-    json!({ "join": value(join), "events": events.iter().map(event_value).collect::<Vec<_>>() })
-}
-
-fn value(join: &v1::Join) -> Value {
-    let reached = |reached: &v1::Reached| json!({ "phase": phase(reached.phase), "at": moment(reached.at_unix_ms).to_string() });
-    json!({
-        "id": join.id,
-        "state": join.state,
-        "phase": phase(join.phase),
-        "node": maybe(&join.node_name),
-        "token": maybe(&join.token_id),
-        "source": maybe(&join.source),
-        "agentVersion": maybe(&join.agent_version),
-        "traceId": maybe(&join.trace_id),
-        "started": moment(join.started_unix_ms).to_string(),
-        "updated": moment(join.updated_unix_ms).to_string(),
-        "waitingSince": join.waiting_since_unix_ms.map(|at| moment(at).to_string()),
-        "diagnosis": join.diagnosis.as_ref().map(diagnosis),
-        "decision": maybe(&join.decision),
-        "reached": join.reached.iter().map(reached).collect::<Vec<_>>(),
-    })
-}
-
-fn event_value(event: &v1::Event) -> Value {
-    json!({
-        "sequence": event.sequence,
-        "at": moment(event.at_unix_ms).to_string(),
-        "kind": event.kind,
-        "node": maybe(&event.node_name),
-        "values": event.values,
-        "diagnosis": event.diagnosis.as_ref().map(diagnosis),
-    })
 }
 
 #[cfg(test)]
