@@ -1,7 +1,9 @@
 //! `berth-server joins`: the live view of joins, and why each stands as it does.
 
 mod explanation;
+mod screen;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use berth_domain::timestamp::Timestamp;
@@ -26,11 +28,12 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         most: u32,
     },
-    /// Show joins as they change, until it is interrupted
+    /// Show joins as they change, until it is interrupted: on a terminal as a table of
+    /// the whole screen, else a line for each change
     Watch {
-        /// How to print them
-        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-        output: WatchFormat,
+        /// Print lines, also on a terminal
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<WatchFormat>,
     },
     /// Say why a join stands as it does, and how to mend it
     Explain {
@@ -59,10 +62,9 @@ pub(super) enum Command {
 }
 
 /// How a watch is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum WatchFormat {
     /// A line for each change
-    #[default]
     Text,
     /// A JSON object for each change, on a line of its own
     Json,
@@ -95,11 +97,18 @@ pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -
 
 async fn watch(
     client: &mut JoinServiceClient<Channel>,
-    format: WatchFormat,
+    format: Option<WatchFormat>,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let changes = client.watch_joins(v1::WatchJoinsRequest {}).await.map_err(Failure::status)?;
     let mut changes = changes.into_inner();
+    let format = match format {
+        Some(format) => format,
+        None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
+            return screen::show(changes).await;
+        }
+        None => WatchFormat::Text,
+    };
     while let Some(change) = changes.message().await.map_err(Failure::status)? {
         let Some(join) = change.join else { continue };
         match format {
