@@ -1,0 +1,16 @@
+//! The console: its door, spoken to by hand; and its page in real Chromium, with
+//! real machines that join.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod certificates;
+mod door;
+mod joins;
+mod many;
+mod pages;
+mod world;
