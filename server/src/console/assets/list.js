@@ -129,9 +129,9 @@ export class List {
   sort() {
     const by = this.columns[this.order.column].sort;
     const sign = this.order.down ? -1 : 1;
-    const keyed = this.items.map((item) => [by(item), this.key(item), item]);
-    keyed.sort(([a, x], [b, y]) => (a < b ? -sign : a > b ? sign : x < y ? -1 : x > y ? 1 : 0));
-    this.items = keyed.map(([, , item]) => item);
+    const keyed = this.items.map((item) => ({ by: by(item), key: this.key(item), item }));
+    keyed.sort((a, b) => (a.by < b.by ? -sign : a.by > b.by ? sign : a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+    this.items = keyed.map(({ item }) => item);
   }
 
   headings() {

@@ -103,6 +103,7 @@ impl Board {
     }
 
     /// Does what a key means; true if that is to end.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a keyboard has more keys than meanings")]
     pub(super) fn press(&mut self, key: KeyEvent) -> bool {
         if key.kind == KeyEventKind::Release {
             return false;
@@ -136,6 +137,7 @@ impl Board {
         false
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a keyboard has more keys than meanings")]
     fn type_in(&mut self, code: KeyCode) {
         match code {
             KeyCode::Enter => self.is_typing = false,
