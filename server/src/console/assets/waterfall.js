@@ -20,11 +20,11 @@ export function waterfall({ join, events }) {
   };
   return el("div", { class: "scrolls", tabIndex: 0, role: "region", "aria-label": "Waterfall" },
     el("table", { class: "waterfall" },
-      el("thead", {}, el("tr", {}, ["What", "By", "Began", "Took"].map((name) => el("th", { scope: "col" }, name)),
+      el("thead", {}, el("tr", {}, ["What", "By", "Began", "Took"].map((name) => el("th", { scope: "col", class: ["By", "Began"].includes(name) ? "wide" : "" }, name)),
         el("th", { scope: "col" }, el("span", { class: "unseen" }, "As a bar")))),
       el("tbody", {}, rows.map((row) => el("tr", {},
-        el("td", { class: row.kind === "call" ? "mono" : "inner" }, row.name), el("td", { class: "soft" }, row.side),
-        el("td", { class: "num" }, `+${took(row.from - began)}`), el("td", { class: "num" }, row.open ? "goes on" : took(row.to - row.from)), bar(row))))));
+        el("td", { class: row.kind === "call" ? "mono" : "inner" }, row.name), el("td", { class: "soft wide" }, row.side),
+        el("td", { class: "num wide" }, `+${took(row.from - began)}`), el("td", { class: "num" }, row.open ? "goes on" : took(row.to - row.from)), bar(row))))));
 }
 
 /** What is told of a node after its join is not a part of it. */
