@@ -1,6 +1,6 @@
-//! The admin listener: berth.admin.v1 for operators, on a Unix socket that only
-//! its owner may open, with health and reflection. Who asks is what the kernel
-//! says of the other end.
+//! The desk of operators: what berth.admin.v1 offers, with every check. It has two
+//! doors: the admin listener here, a Unix socket that only its owner may open, with
+//! health and reflection; and the console. Each door says who asks.
 
 mod joins;
 mod nodes;
@@ -22,10 +22,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::service::Routes;
+use tonic::service::{InterceptorLayer, Routes};
 
 use crate::ports::{Clock, Cluster, PortError, chain};
 
+pub(crate) use joins::MOST_JOINS;
+pub use joins::{Batch, Changes};
+pub use operator::Operator;
 pub use socket::BindError;
 
 /// What operators work on.
@@ -56,16 +59,17 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
 }
 
 impl Bound {
-    /// Serves until `stop` is cancelled; watches end then.
-    pub async fn serve(self, services: Services, stop: CancellationToken) {
+    /// Serves until the desk closes; watches end then.
+    pub async fn serve(self, desk: Desk) {
         let Self(socket::Socket { listener, file }) = self;
         let listener = match UnixListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
         };
-        let desk = Desk { services, stop: stop.clone(), watches: Arc::new(Semaphore::new(MOST_WATCHES)) };
+        let stop = desk.stop.clone();
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS)
+            .layer(InterceptorLayer::new(operator::from_socket))
             .add_routes(routes(desk).await)
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled());
         let late = async {
@@ -83,12 +87,21 @@ impl Bound {
     }
 }
 
-/// What the services share.
+/// Where operators' wishes are checked and carried out, through whichever door
+/// they came: the services of berth.admin.v1 are implemented on it.
 #[derive(Clone)]
-struct Desk {
+pub struct Desk {
     services: Services,
     stop: CancellationToken,
     watches: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// A desk that closes when `stop` is cancelled.
+    #[must_use]
+    pub fn new(services: Services, stop: CancellationToken) -> Self {
+        Self { services, stop, watches: Arc::new(Semaphore::new(MOST_WATCHES)) }
+    }
 }
 
 impl std::ops::Deref for Desk {
@@ -140,7 +153,7 @@ fn invalid(request: InvalidRequest) -> Status {
 /// Calls under way on one connection.
 const STREAMS: u32 = 64;
 
-/// Watches open at one time, of all connections.
+/// Watches open at one time, of all connections and doors.
 const MOST_WATCHES: usize = 64;
 
 /// How long answers under way have once the server stops.

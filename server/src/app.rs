@@ -10,6 +10,7 @@ mod serving_ca;
 mod settings;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,12 @@ use tonic::service::Routes;
 use zeroize::Zeroizing;
 
 use self::backend::{Chore, Doing};
-use crate::admin;
+use crate::admin::{self, Desk};
 use crate::attendance::{self, Lines};
 use crate::clock::SystemClock;
 use crate::cluster::Sweep;
-use crate::health::{self, HealthCheck};
+use crate::console;
+use crate::health::{self, Checks, HealthCheck};
 use crate::join::authentication::Decoys;
 use crate::join::initialization::Admission;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
@@ -60,6 +62,7 @@ pub struct App {
     listener: listener::Bound,
     health: health::Bound,
     admin: admin::Bound,
+    console: Option<console::Bound>,
     cluster_id: String,
     endpoint: String,
 }
@@ -100,6 +103,10 @@ impl App {
             .with_context(|| format!("binding the health listener at {}", settings.health_listen))?;
         let admin = admin::bind(&settings.admin_socket)
             .with_context(|| format!("binding the admin socket {}", settings.admin_socket.display()))?;
+        let console = match settings.console.clone() {
+            Some(console) => Some(console::bind(console).await?),
+            None => None,
+        };
         Ok(Self {
             settings,
             metrics,
@@ -117,6 +124,7 @@ impl App {
             listener,
             health,
             admin,
+            console,
             cluster_id: opened.cluster_id,
             endpoint,
         })
@@ -126,6 +134,13 @@ impl App {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Where operators find the console, and the file with their tokens.
+    #[must_use]
+    pub fn console(&self) -> Option<(String, &Path)> {
+        let bound = self.console.as_ref()?;
+        Some((bound.url(), self.settings.console.as_ref()?.token_file.as_path()))
     }
 
     /// The line to paste on a machine, with a token of one use, if no token was
@@ -173,8 +188,9 @@ impl App {
         ));
         background.spawn(watchdog(end.clone()));
         let metrics = Arc::clone(&self.metrics);
+        let checks: Checks = self.checks.into();
         background.spawn(self.health.serve(
-            self.checks,
+            Arc::clone(&checks),
             Arc::new(move || metrics.encode()),
             tracked.draining.clone(),
             end.clone(),
@@ -185,7 +201,16 @@ impl App {
             ca_pin: self.serving.pin(),
             endpoint: self.endpoint.clone(),
         };
-        background.spawn(self.admin.serve(services, end.clone()));
+        let desk = Desk::new(services, end.clone());
+        background.spawn(self.admin.serve(desk.clone()));
+        if let Some(console) = self.console {
+            let about = console::About {
+                version: crate::cli::VERSION,
+                endpoint: self.endpoint.clone(),
+                cluster: self.cluster_id.clone(),
+            };
+            background.spawn(console.serve(desk, about, checks, end.clone()));
+        }
 
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
         health_reporter

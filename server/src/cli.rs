@@ -24,7 +24,7 @@ use self::output::{Failure, Format, Output};
 use crate::config::{Config, PRINT_DEFAULTS, read};
 
 /// The version, with the commit where the build names one.
-const VERSION: &str = match option_env!("BERTH_VERSION") {
+pub(crate) const VERSION: &str = match option_env!("BERTH_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };

@@ -4,11 +4,13 @@
 mod file;
 mod lay;
 mod backend;
+mod console;
 mod rules;
 mod sections;
 
 pub use berth_program::Period;
 pub use berth_program::config::{FileError, Origin};
+pub use console::{ConsoleFile, GivenConsole};
 pub use file::{BackendKind, ClusterSigner, Configuration, PRINT_DEFAULTS, ProxyMode, read};
 
 use std::fmt;
@@ -99,6 +101,8 @@ pub struct Given {
     pub log_format: Said<LogFormat>,
     /// `--log-level`.
     pub log_level: Said<String>,
+    /// The console's flags.
+    pub console: GivenConsole,
 }
 
 /// How log lines are written.
@@ -185,6 +189,8 @@ impl Config {
         let limits = sections::limits(&mut lay, &mut given, file.limits.unwrap_or_default());
         let terms = sections::attendance(&mut lay, &mut given, file.attendance.unwrap_or_default());
         let proxy = sections::proxy(&mut lay, &mut given, file.proxy_protocol.unwrap_or_default());
+        let console = std::mem::take(&mut given.console);
+        let console = console::console(&mut lay, console, file.console.unwrap_or_default(), &places.data_dir);
         let telemetry = sections::telemetry(&mut lay, &mut given, file.telemetry.unwrap_or_default());
         let settings = Settings {
             data_dir: places.data_dir,
@@ -207,6 +213,7 @@ impl Config {
             drain_pause: limits.drain_pause,
             terms,
             proxy,
+            console,
         };
         lay.finish(settings, telemetry)
     }

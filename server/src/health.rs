@@ -55,6 +55,19 @@ pub enum Probe {
     Startup,
 }
 
+/// Everything that must hold.
+pub type Checks = Arc<[Box<dyn HealthCheck>]>;
+
+/// What one check says: its name, and why it does not hold.
+pub type Checked = (&'static str, Result<(), Cow<'static, str>>);
+
+/// What the checks say that have a say in this question.
+#[must_use]
+pub fn asked(probe: Probe, checks: &[Box<dyn HealthCheck>]) -> Vec<Checked> {
+    let asked = checks.iter().filter(|check| check.probes().contains(&probe));
+    asked.map(|check| (check.name(), check.check())).collect()
+}
+
 /// Renders all metrics in the OpenMetrics text format.
 pub type EncodeMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -86,19 +99,19 @@ impl Bound {
     /// listener does.
     pub async fn serve(
         self,
-        checks: Vec<Box<dyn HealthCheck>>,
+        checks: Checks,
         encode_metrics: EncodeMetrics,
         draining: CancellationToken,
         stop: CancellationToken,
     ) {
         let answers = Arc::new(Answers { checks, encode_metrics, draining });
-        let asked = |asked: Probe| {
+        let asks = |asked: Probe| {
             get(move |State(answers): State<Arc<Answers>>, uri: Uri| ready(probe(asked, &answers, &uri)))
         };
         let router = Router::new()
-            .route("/livez", asked(Probe::Live))
-            .route("/readyz", asked(Probe::Ready))
-            .route("/startupz", asked(Probe::Startup))
+            .route("/livez", asks(Probe::Live))
+            .route("/readyz", asks(Probe::Ready))
+            .route("/startupz", asks(Probe::Startup))
             .route("/metrics", get(|State(answers): State<Arc<Answers>>| ready(metrics(&answers))))
             .with_state(answers);
         let mut connections = JoinSet::new();
@@ -124,7 +137,7 @@ impl Bound {
 }
 
 struct Answers {
-    checks: Vec<Box<dyn HealthCheck>>,
+    checks: Checks,
     encode_metrics: EncodeMetrics,
     draining: CancellationToken,
 }
@@ -144,8 +157,7 @@ async fn answer(stream: TcpStream, router: Router) {
 }
 
 fn probe(probe: Probe, answers: &Answers, uri: &Uri) -> Response<Body> {
-    let asked = answers.checks.iter().filter(|check| check.probes().contains(&probe));
-    let mut results: Vec<_> = asked.map(|check| (check.name(), check.check())).collect();
+    let mut results = asked(probe, &answers.checks);
     if probe == Probe::Ready {
         let draining = answers.draining.is_cancelled();
         let result = if draining { Err(Cow::Borrowed("the server is draining")) } else { Ok(()) };
@@ -167,7 +179,7 @@ fn is_verbose(parameter: &str) -> bool {
 }
 
 /// kube-apiserver's list: `[+]name ok` or `[-]name failed: why`, then a last line.
-fn listed(probe: Probe, results: &[(&str, Result<(), Cow<'static, str>>)], healthy: bool) -> String {
+fn listed(probe: Probe, results: &[Checked], healthy: bool) -> String {
     let mut text = String::new();
     for (name, result) in results {
         // Writing into a String cannot fail.
@@ -246,7 +258,7 @@ mod tests {
             let address = bound.local_addr();
             let store = Arc::new(AtomicBool::new(true));
             let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
-            let checks: Vec<Box<dyn HealthCheck>> = vec![Box::new(Store(Arc::clone(&store)))];
+            let checks: Checks = Arc::new([Box::new(Store(Arc::clone(&store)))]);
             let metrics: EncodeMetrics = Arc::new(|| "# EOF\n".to_owned());
             let served = tokio::spawn(bound.serve(checks, metrics, draining.clone(), stop.clone()));
             Self { address, store, draining, stop, served }

@@ -54,7 +54,9 @@ impl Desk {
             endpoint: "berth.example.com:7443".to_owned(),
         };
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(admin::bind(&socket).expect("a free place").serve(services, stop.clone()));
+        let serving = tokio::spawn(
+            admin::bind(&socket).expect("a free place").serve(admin::Desk::new(services, stop.clone())),
+        );
         Self { _directory: directory, socket, cluster, clock, stop, serving }
     }
 

@@ -11,6 +11,7 @@
 
 mod agent;
 mod balancer;
+mod browser;
 mod http;
 mod kubernetes;
 mod namespace;
@@ -20,6 +21,7 @@ mod server;
 
 pub use agent::{Agent, Joined, joined};
 pub use balancer::{Balance, Balancer};
+pub use browser::{Browser, Element};
 pub use http::http_get;
 pub use kubernetes::KubernetesWorld;
 pub use namespace::{enter, start_in};

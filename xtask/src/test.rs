@@ -47,6 +47,8 @@ enum Gate {
     Clippy,
     /// The programs of a control plane are built, once.
     Kubernetes,
+    /// What the tests of the console's page look through is there: axe-core.
+    Browser,
     /// Unit, integration and documentation tests.
     Tests,
     /// Every public word of the domain and the wire is explained.
@@ -121,6 +123,11 @@ impl Gate {
                     return Ok(Tally::default());
                 }
                 cluster::programs(&Program::USUAL)?;
+            }
+            Self::Browser => {
+                if !tools::axe(options.unattended())? {
+                    return Ok(Tally::default());
+                }
             }
             Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {

@@ -49,7 +49,7 @@ const PROGRAMS: &[Program] = &[
     Program {
         call: &["npm", "--version"],
         there: runs,
-        wanted_by: "the gate buf",
+        wanted_by: "the gates buf and browser",
         install: Install::Apt("npm"),
     },
     Program {
@@ -69,6 +69,18 @@ const PROGRAMS: &[Program] = &[
         there: runs,
         wanted_by: "tests of replicas behind a balancer",
         install: Install::Apt("haproxy"),
+    },
+    Program {
+        call: &["chromium", "--version"],
+        there: runs,
+        wanted_by: "tests of the console",
+        install: Install::Apt("chromium"),
+    },
+    Program {
+        call: &["chromedriver", "--version"],
+        there: runs,
+        wanted_by: "tests of the console",
+        install: Install::Apt("chromium-driver"),
     },
 ];
 
@@ -167,12 +179,30 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 /// buf at the version in `xtask/tools/package-lock.json`. Nothing where npm is
 /// missing and somebody watches.
 pub(crate) fn buf(unattended: bool) -> Result<Option<PathBuf>> {
+    let Some(modules) = npm("the wire is not checked", unattended)? else { return Ok(None) };
+    let package = match std::env::consts::ARCH {
+        "x86_64" => "buf-linux-x64",
+        "aarch64" => "buf-linux-aarch64",
+        other => bail!("xtask/tools/package.json names no buf for {other}"),
+    };
+    Ok(Some(modules.join("@bufbuild").join(package).join("bin/buf")))
+}
+
+/// axe-core, likewise, where the tests of the console look for it. False where npm
+/// is missing and somebody watches.
+pub(crate) fn axe(unattended: bool) -> Result<bool> {
+    let modules = npm("the tests of the console's page will fail", unattended)?;
+    Ok(modules.is_some())
+}
+
+/// The packages of `xtask/tools/package-lock.json`; without npm, what that leads to.
+fn npm(without: &str, unattended: bool) -> Result<Option<PathBuf>> {
     let home = workspace().join("target/tools/npm");
     if !runs(&["npm", "--version"]) {
         if unattended {
-            bail!("npm is missing, so the wire is not checked; to mend: apt-get install npm");
+            bail!("npm is missing, so {without}; to mend: apt-get install npm");
         }
-        println!("LEFT OUT, as npm is missing: the wire is not checked; to mend: apt-get install npm");
+        println!("LEFT OUT, as npm is missing: {without}; to mend: apt-get install npm");
         return Ok(None);
     }
     std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
@@ -183,12 +213,7 @@ pub(crate) fn buf(unattended: bool) -> Result<Option<PathBuf>> {
     let arguments =
         ["ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--prefix"];
     succeed(command("npm").args(arguments).arg(&home))?;
-    let package = match std::env::consts::ARCH {
-        "x86_64" => "buf-linux-x64",
-        "aarch64" => "buf-linux-aarch64",
-        other => bail!("xtask/tools/package.json names no buf for {other}"),
-    };
-    Ok(Some(home.join("node_modules/@bufbuild").join(package).join("bin/buf")))
+    Ok(Some(home.join("node_modules")))
 }
 
 const CARGO_DENY: &str = "0.20.2";

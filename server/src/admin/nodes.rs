@@ -37,7 +37,7 @@ impl NodeService for Desk {
         &self,
         request: Request<v1::BanNodeRequest>,
     ) -> Result<Response<v1::BanNodeResponse>, Status> {
-        let by = operator(&request);
+        let by = operator(&request)?;
         let asked = request.into_inner();
         let reason = words_from_wire("reason", asked.reason).map_err(invalid)?;
         self.release(&asked.name, Release::Banned { by, reason }, unknown).await?;
@@ -48,7 +48,7 @@ impl NodeService for Desk {
         &self,
         request: Request<v1::UnbanNodeRequest>,
     ) -> Result<Response<v1::UnbanNodeResponse>, Status> {
-        let by = operator(&request);
+        let by = operator(&request)?;
         self.release(&request.get_ref().name, Release::Unbanned { by }, not_banned).await?;
         Ok(Response::new(v1::UnbanNodeResponse {}))
     }
@@ -57,7 +57,7 @@ impl NodeService for Desk {
         &self,
         request: Request<v1::ForgetNodeRequest>,
     ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
-        let by = operator(&request);
+        let by = operator(&request)?;
         self.release(&request.get_ref().name, Release::Forgotten { by }, unknown).await?;
         Ok(Response::new(v1::ForgetNodeResponse {}))
     }

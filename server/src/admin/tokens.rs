@@ -18,7 +18,7 @@ impl TokenService for Desk {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let by = operator(&request);
+        let by = operator(&request)?;
         let asked = new_token_from_wire(request.into_inner()).map_err(invalid)?;
         let mut entropy = Zeroizing::new([0; MINT_ENTROPY]);
         rand::fill(&mut *entropy).map_err(|_| Status::internal("the system gives no randomness"))?;
@@ -57,7 +57,7 @@ impl TokenService for Desk {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let by = operator(&request);
+        let by = operator(&request)?;
         let id: TokenId = parse_field("id", &request.get_ref().id).map_err(invalid)?;
         if self.cluster.revoke(&id, &by, self.clock.now()).await.map_err(status)? {
             return Ok(Response::new(v1::RevokeTokenResponse {}));

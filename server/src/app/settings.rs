@@ -10,6 +10,7 @@ use berth_domain::profile::KubeletSettings;
 
 use crate::attendance::Terms;
 use crate::config::ClusterSigner;
+use crate::console;
 use crate::listener::ProxyProtocol;
 use crate::policy::Policy;
 use crate::profiles::PoolSettings;
@@ -58,6 +59,8 @@ pub struct Settings {
     /// How long balancers have to turn away between the failing health check and
     /// the end of the listener.
     pub drain_pause: Duration,
+    /// The page for operators.
+    pub console: Option<console::Settings>,
 }
 
 /// Where the server's state lives.

@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_domain::diagnosis::Exit;
-use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
-use berth_proto::join::v1;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
@@ -66,37 +63,4 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
 /// Now, for ages.
 pub(super) fn now() -> Timestamp {
     SystemClock.now()
-}
-
-/// A moment of the wire.
-pub(super) fn moment(unix_ms: i64) -> Timestamp {
-    Timestamp::from_millis(unix_ms)
-}
-
-/// A text that may be absent, for programs.
-pub(super) fn maybe(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// A diagnosis for programs: the agent's own form, with what only operators see.
-pub(super) fn diagnosis(why: &v1::Diagnosis) -> Value {
-    json!({
-        "code": why.code,
-        "phase": phase(why.phase),
-        "cause": why.cause,
-        "mend": why.mend,
-        "values": why.values,
-        "docs": docs(why),
-        "retryAfterMillis": why.retry_after_ms,
-    })
-}
-
-/// Where the documentation explains a code.
-pub(super) fn docs(why: &v1::Diagnosis) -> String {
-    format!("docs/diagnosis.md#{}", why.code.to_ascii_lowercase())
-}
-
-/// A phase's name.
-pub(super) fn phase(wire: i32) -> &'static str {
-    berth_proto::phase_from_wire(wire).map_or("-", Phase::as_str)
 }

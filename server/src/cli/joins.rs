@@ -1,19 +1,21 @@
 //! `berth-server joins`: the live view of joins, and why each stands as it does.
 
 mod explanation;
+mod screen;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use berth_domain::timestamp::Timestamp;
 use berth_proto::admin::v1;
 use berth_proto::admin::v1::join_service_client::JoinServiceClient;
 use clap::{Subcommand, ValueEnum};
-use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use self::explanation::explanation;
-use super::client::{LARGEST_ANSWER, connect, diagnosis, maybe, moment, now, phase};
+use super::client::{LARGEST_ANSWER, connect, now};
 use super::output::{Column, Failure, Format, Listing, Output, Resource, age, coloured, or_dash};
+use crate::forms::{self, moment, phase};
 
 /// See joins, and decide on those that wait for a person
 #[derive(Debug, Subcommand)]
@@ -26,11 +28,12 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         most: u32,
     },
-    /// Show joins as they change, until it is interrupted
+    /// Show joins as they change, until it is interrupted: on a terminal as a table of
+    /// the whole screen, else a line for each change
     Watch {
-        /// How to print them
-        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-        output: WatchFormat,
+        /// Print lines, also on a terminal
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<WatchFormat>,
     },
     /// Say why a join stands as it does, and how to mend it
     Explain {
@@ -59,10 +62,9 @@ pub(super) enum Command {
 }
 
 /// How a watch is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum WatchFormat {
     /// A line for each change
-    #[default]
     Text,
     /// A JSON object for each change, on a line of its own
     Json,
@@ -84,7 +86,7 @@ pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -
             let join = explained.join.unwrap_or_default();
             output.one(
                 *format,
-                || Ok(explained_value(&join, &explained.events)),
+                || Ok(forms::explained(&join, &explained.events)),
                 || explanation(&join, &explained.events, now()),
             )
         }
@@ -95,15 +97,22 @@ pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -
 
 async fn watch(
     client: &mut JoinServiceClient<Channel>,
-    format: WatchFormat,
+    format: Option<WatchFormat>,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let changes = client.watch_joins(v1::WatchJoinsRequest {}).await.map_err(Failure::status)?;
     let mut changes = changes.into_inner();
+    let format = match format {
+        Some(format) => format,
+        None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
+            return screen::show(changes).await;
+        }
+        None => WatchFormat::Text,
+    };
     while let Some(change) = changes.message().await.map_err(Failure::status)? {
         let Some(join) = change.join else { continue };
         match format {
-            WatchFormat::Json => output.text(&format!("{}\n", value(&join)))?,
+            WatchFormat::Json => output.text(&format!("{}\n", forms::join(&join)))?,
             WatchFormat::Text => output.text(&watch_line(&join))?,
         }
         if output.reader_has_gone() {
@@ -142,7 +151,7 @@ const JOINS: Resource<v1::Join> = Resource {
         Column::wide("AGENT", |join, _| or_dash(&join.agent_version)),
         Column::wide("TRACE", |join, _| or_dash(&join.trace_id)),
     ],
-    value,
+    value: forms::join,
 };
 
 fn since_start(join: &v1::Join, now: Timestamp) -> String {
@@ -164,41 +173,6 @@ fn watch_line(join: &v1::Join) -> String {
         line.push_str(&format!("   {}: {}", why.code, why.cause));
     }
     format!("{}\n", line.trim_end())
-}
-
-fn explained_value(join: &v1::Join, events: &[v1::Event]) -> Value {
-    json!({ "join": value(join), "events": events.iter().map(event_value).collect::<Vec<_>>() })
-}
-
-fn value(join: &v1::Join) -> Value {
-    let reached = |reached: &v1::Reached| json!({ "phase": phase(reached.phase), "at": moment(reached.at_unix_ms).to_string() });
-    json!({
-        "id": join.id,
-        "state": join.state,
-        "phase": phase(join.phase),
-        "node": maybe(&join.node_name),
-        "token": maybe(&join.token_id),
-        "source": maybe(&join.source),
-        "agentVersion": maybe(&join.agent_version),
-        "traceId": maybe(&join.trace_id),
-        "started": moment(join.started_unix_ms).to_string(),
-        "updated": moment(join.updated_unix_ms).to_string(),
-        "waitingSince": join.waiting_since_unix_ms.map(|at| moment(at).to_string()),
-        "diagnosis": join.diagnosis.as_ref().map(diagnosis),
-        "decision": maybe(&join.decision),
-        "reached": join.reached.iter().map(reached).collect::<Vec<_>>(),
-    })
-}
-
-fn event_value(event: &v1::Event) -> Value {
-    json!({
-        "sequence": event.sequence,
-        "at": moment(event.at_unix_ms).to_string(),
-        "kind": event.kind,
-        "node": maybe(&event.node_name),
-        "values": event.values,
-        "diagnosis": event.diagnosis.as_ref().map(diagnosis),
-    })
 }
 
 #[cfg(test)]

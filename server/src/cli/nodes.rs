@@ -5,18 +5,17 @@ mod shown;
 
 use std::path::Path;
 
-use berth_domain::facts::HostFacts;
 use berth_domain::name::NodeName;
 use berth_domain::timestamp::Timestamp;
 use berth_proto::admin::v1;
 use berth_proto::admin::v1::node_service_client::NodeServiceClient;
 use berth_proto::facts_from_wire;
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use self::shown::shown;
-use super::client::{LARGEST_ANSWER, connect, diagnosis, moment, now};
+use super::client::{LARGEST_ANSWER, connect, now};
 use super::output::{Column, Failure, Format, Listing, Output, Resource, age, coloured, or_dash};
+use crate::forms::{self, moment};
 
 /// See nodes, ban machines, free names
 #[derive(Debug, Subcommand)]
@@ -64,7 +63,11 @@ pub(super) async fn run(command: &Command, socket: &Path, output: &mut Output) -
             let found = client.show_node(request).await.map_err(Failure::status)?.into_inner();
             let node = found.node.unwrap_or_default();
             let facts = found.facts.map(facts_from_wire).transpose().map_err(Failure::other)?;
-            output.one(*format, || shown_value(&node, facts.as_ref()), || shown(&node, facts.as_ref(), now()))
+            output.one(
+                *format,
+                || forms::node_with_facts(&node, facts.as_ref()).map_err(Failure::other),
+                || shown(&node, facts.as_ref(), now()),
+            )
         }
         Command::Ban { name, reason } => {
             let request = v1::BanNodeRequest { name: name.to_string(), reason: reason.clone() };
@@ -104,7 +107,7 @@ const NODES: Resource<v1::Node> = Resource {
         Column::wide("JOIN", |node, _| node.join_id.clone()),
         Column::wide("TAINTS", |node, _| or_dash(node.taints.join(","))),
     ],
-    value,
+    value: forms::node,
 };
 
 fn status(node: &v1::Node) -> &str {
@@ -118,36 +121,6 @@ fn certificate(node: &v1::Node, now: Timestamp) -> String {
 
 fn resource(node: &v1::Node, name: &str) -> String {
     or_dash(node.capacity.get(name).map_or("", String::as_str))
-}
-
-fn shown_value(node: &v1::Node, facts: Option<&HostFacts>) -> Result<Value, Failure> {
-    let mut shown = value(node);
-    let facts = serde_json::to_value(facts).map_err(Failure::other)?;
-    if let Some(fields) = shown.as_object_mut() {
-        fields.insert("facts".to_owned(), facts);
-    }
-    Ok(shown)
-}
-
-fn value(node: &v1::Node) -> Value {
-    let ban = |ban: &v1::Ban| json!({ "by": ban.by, "reason": ban.reason, "at": moment(ban.at_unix_ms).to_string() });
-    json!({
-        "name": node.name,
-        "pool": node.pool,
-        "readiness": node.readiness,
-        "diagnosis": node.diagnosis.as_ref().map(diagnosis),
-        "join": node.join_id,
-        "machine": node.machine_id,
-        "labels": node.labels,
-        "taints": node.taints,
-        "certificateSerial": node.certificate_serial,
-        "certificateNotBefore": moment(node.certificate_not_before_unix_ms).to_string(),
-        "certificateNotAfter": moment(node.certificate_not_after_unix_ms).to_string(),
-        "lastSeen": moment(node.last_seen_unix_ms).to_string(),
-        "ban": node.ban.as_ref().map(ban),
-        "capacity": node.capacity,
-        "allocatable": node.allocatable,
-    })
 }
 
 #[cfg(test)]

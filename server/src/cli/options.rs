@@ -1,6 +1,8 @@
 //! The settings that flags and the environment may give, and which of the two
 //! gave each.
 
+mod console;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use berth_program::Sources;
 use clap::builder::BoolishValueParser;
 use clap::{ArgMatches, Args, CommandFactory as _};
 
+use self::console::ConsoleOptions;
 use super::{Cli, Global};
 use crate::config::{BackendKind, ClusterSigner, Given, LogFormat, Period, ProxyMode};
 
@@ -130,6 +133,8 @@ pub(super) struct Options {
     /// Which events are logged: a level, or directives such as warn,berth_server=debug [default: info]
     #[arg(long, env = "BERTH_SERVER_LOG_LEVEL", value_name = "FILTER")]
     log_level: Option<String>,
+    #[command(flatten)]
+    console: ConsoleOptions,
 }
 
 /// What was given, for [`crate::config::Config::resolve`].
@@ -177,5 +182,6 @@ pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) ->
         }),
         log_format: sources.with("log_format", &options.log_format),
         log_level: sources.with("log_level", &options.log_level),
+        console: console::given(&options.console, &sources),
     }
 }

@@ -73,11 +73,17 @@ async fn greeting(app: &App) -> Result<zeroize::Zeroizing<String>, Failure> {
     let kept = std::env::var_os("JOURNAL_STREAM").is_some();
     let line = if kept { None } else { app.first_join_command().await.map_err(Failure::chain)? };
     let endpoint = app.endpoint();
+    let console = app.console().map(|(url, tokens)| {
+        format!("The console is at {url}; its operators' tokens are in {}.\n", tokens.display())
+    });
+    let console = console.unwrap_or_default();
     Ok(zeroize::Zeroizing::new(match line {
-        Some(line) => format!("To join a machine, run on it within 15 minutes:\n\n    {}\n\n", *line),
+        Some(line) => {
+            format!("To join a machine, run on it within 15 minutes:\n\n    {}\n\n{console}", *line)
+        }
         None => {
             format!(
-                "Joins are served at {endpoint}. A token: berth-server token create --print-join-command\n"
+                "Joins are served at {endpoint}. A token: berth-server token create --print-join-command\n{console}"
             )
         }
     }))

@@ -12,12 +12,12 @@ use berth_domain::token::{JoinToken, MOST_USES, Network, TokenId};
 use berth_proto::admin::v1;
 use berth_proto::admin::v1::token_service_client::TokenServiceClient;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use self::handover::{Handover, Shape};
-use super::client::{LARGEST_ANSWER, connect, maybe, moment, now};
+use super::client::{LARGEST_ANSWER, connect, now};
 use super::output::{Column, Failure, Listing, Output, Resource, age, or_dash};
+use crate::forms::{self, moment};
 
 /// Make, list and revoke bootstrap tokens
 #[derive(Debug, Subcommand)]
@@ -159,7 +159,7 @@ const TOKENS: Resource<v1::Token> = Resource {
         Column::wide("APPROVAL", |token, _| bound(token, |binding| binding.approval.to_string())),
         Column::wide("DESCRIPTION", |token, _| or_dash(&token.description)),
     ],
-    value,
+    value: forms::token,
 };
 
 fn bound(token: &v1::Token, part: impl FnOnce(&v1::TokenBinding) -> String) -> String {
@@ -174,27 +174,6 @@ fn remaining(token: &v1::Token, now: Timestamp) -> String {
         None if expires <= now => "expired".to_owned(),
         None => age(expires.since(now)),
     }
-}
-
-fn value(token: &v1::Token) -> Value {
-    let binding = token.binding.clone().unwrap_or_default();
-    json!({
-        "id": token.id,
-        "names": binding.names,
-        "pool": binding.pool,
-        "uses": binding.uses,
-        "networks": binding.networks,
-        "labels": binding.labels,
-        "taints": binding.taints,
-        "approval": binding.approval,
-        "description": token.description,
-        "created": moment(token.created_unix_ms).to_string(),
-        "createdBy": token.created_by,
-        "expires": moment(token.expires_unix_ms).to_string(),
-        "revoked": token.revoked_unix_ms.map(|at| moment(at).to_string()),
-        "revokedBy": maybe(&token.revoked_by),
-        "usedBy": token.used_by,
-    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use berth_program::config::{self, FileError};
 use serde::Deserialize;
 
 use super::LogFormat;
+use super::console::ConsoleFile;
 
 /// Where the file lies unless `--config` says otherwise. It need not exist.
 pub(super) const DEFAULT_FILE: &str = "/etc/berth/server.yaml";
@@ -62,6 +63,8 @@ pub struct Configuration {
     pub attendance: Option<Attendance>,
     /// Balancers in front.
     pub proxy_protocol: Option<Proxy>,
+    /// The page for operators.
+    pub console: Option<ConsoleFile>,
     /// What is told of the server.
     pub telemetry: Option<Telemetry>,
 }

@@ -64,10 +64,10 @@ impl Lay {
     }
 
     /// A value that may be absent.
-    pub(super) fn maybe(&mut self, field: &str, given: Said<String>, file: Option<String>) -> Option<String> {
+    pub(super) fn maybe<T: Display>(&mut self, field: &str, given: Said<T>, file: Option<T>) -> Option<T> {
         let given = given.map(|(value, origin)| (Some(value), origin));
         self.take(field, given, file.map(Some), None, |value| {
-            value.clone().unwrap_or_else(|| NONE.to_owned())
+            value.as_ref().map_or_else(|| NONE.to_owned(), ToString::to_string)
         })
     }
 

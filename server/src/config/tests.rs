@@ -113,6 +113,14 @@ fn each_value_that_cannot_be_names_its_field() {
         ("pools: [{ name: gpu }, { name: gpu }]", "pools[1].name"),
         ("pools: [{ name: gpu, kubelet: { readOnlyPort: 1 } }]", "pools[0].kubelet"),
         ("telemetry: { otlpEndpoint: \"collector:4317\" }", "telemetry.otlpEndpoint"),
+        ("console: { listen: \"0.0.0.0:7490\" }", "console.listen"),
+        ("console: { certificate: /c }", "console.key"),
+        ("console: { key: /k }", "console.certificate"),
+        ("console: { clientCA: /c }", "console.clientCA"),
+        ("console: { names: [\"a b\"] }", "console.names"),
+        ("console: { traceURL: \"http://jaeger:16686/trace\" }", "console.traceURL"),
+        ("console: { traceURL: \"javascript:{trace}\" }", "console.traceURL"),
+        ("console: { servers: [\"10.0.0.1\"] }", "console.servers"),
     ] {
         let refused = resolve(Given::default(), yaml).expect_err(yaml);
         let fields: Vec<&str> = refused.iter().map(|wrong| wrong.field.as_str()).collect();
@@ -173,4 +181,17 @@ fn the_printed_defaults_are_understood_as_they_stand_and_without_their_comment_s
         let name = row.setting.rsplit('.').next().unwrap_or_default().to_owned();
         assert!(PRINT_DEFAULTS.contains(&format!("{name}:")), "{name} is missing");
     }
+}
+
+#[test]
+fn there_is_no_console_until_it_is_asked_for() {
+    let config = resolve(Given::default(), "dataDir: /d\n").expect("it is valid");
+    assert_eq!(config.settings.console, None);
+    let config =
+        resolve(Given::default(), "dataDir: /d\nconsole: { listen: \"[::1]:7490\" }\n").expect("loopback");
+    let console = config.settings.console.expect("it was asked for");
+    assert_eq!((console.token_file.as_path(), console.tls), (Path::new("/d/console.tokens"), None));
+    let yaml = "console: { listen: \"0.0.0.0:7490\", certificate: /c, key: /k, clientCA: /ca }\n";
+    let console = resolve(Given::default(), yaml).expect("with TLS").settings.console.expect("a console");
+    assert!(console.tls.is_some_and(|tls| tls.client_ca.is_some()));
 }

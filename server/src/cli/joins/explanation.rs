@@ -6,8 +6,8 @@ use anstyle::Style;
 use berth_domain::timestamp::Timestamp;
 use berth_proto::admin::v1;
 
-use crate::cli::client::{docs, moment, phase};
 use crate::cli::output::{age, coloured, table};
+use crate::forms::{docs, moment, phase};
 
 /// A join for people.
 pub(super) fn explanation(join: &v1::Join, events: &[v1::Event], now: Timestamp) -> String {

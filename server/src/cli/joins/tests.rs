@@ -81,7 +81,7 @@ fn ready() -> (v1::Join, Vec<v1::Event>) {
 fn an_explanation_says_what_why_and_how_to_mend_it() {
     for (name, (join, events)) in [("refused", refused()), ("waiting", waiting()), ("ready", ready())] {
         golden(&format!("joins-explain-{name}-text"), &plain(&explanation(&join, &events, now())));
-        golden(&format!("joins-explain-{name}-json"), &format!("{:#}", explained_value(&join, &events)));
+        golden(&format!("joins-explain-{name}-json"), &format!("{:#}", forms::explained(&join, &events)));
     }
 }
 
@@ -96,5 +96,5 @@ fn the_list_is_a_table_of_what_matters() {
 fn each_change_is_one_line() {
     let lines: String = [refused().0, waiting().0, ready().0].iter().map(watch_line).collect();
     golden("joins-watch-text", &plain(&lines));
-    assert!(!value(&ready().0).to_string().contains('\n'));
+    assert!(!forms::join(&ready().0).to_string().contains('\n'));
 }

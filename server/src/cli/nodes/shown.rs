@@ -10,8 +10,8 @@ use berth_proto::admin::v1;
 
 use super::facts::machine;
 use super::status;
-use crate::cli::client::{docs, moment};
 use crate::cli::output::{age, coloured, or_dash, table};
+use crate::forms::{docs, moment};
 
 /// A node, with its machine's facts once they are known.
 pub(super) fn shown(node: &v1::Node, facts: Option<&HostFacts>, now: Timestamp) -> String {

@@ -11,6 +11,9 @@ use berth_domain::node::{Ban, CertificateTerms, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
 use berth_proto::node_to_wire;
 
+use berth_domain::facts::HostFacts;
+use serde_json::json;
+
 use super::*;
 use crate::cli::golden::{golden, now, plain};
 
@@ -136,12 +139,15 @@ fn banned() -> v1::Node {
 fn a_node_is_shown_with_what_its_machine_has() {
     golden("nodes-show-ready-text", &plain(&shown(&ready(), Some(&survey()), now())));
     golden("nodes-show-banned-text", &plain(&shown(&banned(), None, now())));
-    golden("nodes-show-banned-json", &format!("{:#}", shown_value(&banned(), None).expect("plain data")));
+    golden(
+        "nodes-show-banned-json",
+        &format!("{:#}", forms::node_with_facts(&banned(), None).expect("plain data")),
+    );
 }
 
 #[test]
 fn the_facts_are_in_the_json_form() {
-    let value = shown_value(&ready(), Some(&survey())).expect("plain data");
+    let value = forms::node_with_facts(&ready(), Some(&survey())).expect("plain data");
     assert_eq!(value.pointer("/facts/cpu/threads"), Some(&json!(128)));
     assert_eq!(value["capacity"]["cpu"], "128");
 }

@@ -1,6 +1,8 @@
 use berth_domain::identity::SpkiHash;
 use berth_domain::token::MINT_ENTROPY;
 
+use serde_json::Value;
+
 use super::*;
 use crate::cli::golden::{golden, now, plain};
 
@@ -91,5 +93,5 @@ fn the_list_shows_what_a_token_is_good_for() {
     let tokens = [record(), expired, revoked];
     golden("token-list-text", &plain(&TOKENS.table(&tokens, false, true, now())));
     golden("token-list-wide", &plain(&TOKENS.table(&tokens, true, true, now())));
-    golden("token-list-json", &format!("{:#}", value(&tokens[2])));
+    golden("token-list-json", &format!("{:#}", forms::token(&tokens[2])));
 }
