@@ -8,8 +8,11 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_telemetry::propagation;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tower::util::MapRequestLayer;
 
 pub use failure::{Failure, Permission, classify};
 
@@ -78,8 +81,16 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     // Whoever calls decides whether to call again.
     config.default_retry = false;
     let roots = config.root_cert.clone().unwrap_or_default();
-    let client = Client::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
+    let builder = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
+    let client = builder.with_layer(&MapRequestLayer::new(traced)).build();
     Ok(ApiServer { client, roots })
+}
+
+/// Tells the API server which span asks. It makes its own spans children of that one if
+/// the caller is in `system:monitoring`, and else links to it (KEP-647).
+fn traced(mut request: http::Request<Body>) -> http::Request<Body> {
+    propagation::inject_headers(&tracing::Span::current(), request.headers_mut());
+    request
 }
 
 /// One call within its deadline; its error read.

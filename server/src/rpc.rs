@@ -4,5 +4,7 @@
 mod identity;
 mod line;
 mod service;
+mod telemetry;
 
 pub use service::{JoinRpc, Joins, Tracked};
+pub use telemetry::TelemetryRpc;

@@ -25,6 +25,8 @@ use tracing_subscriber::{Layer, Registry};
 use crate::export::{Counts, Queue};
 use crate::logs;
 use crate::names::attribute;
+use crate::relay::Kept;
+use crate::sample::{Sampled, Share};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,11 @@ pub struct Settings {
     /// The collector's OTLP/gRPC endpoint, such as `http://localhost:4317`;
     /// without one nothing is exported, and trace ids are made all the same.
     pub otlp_endpoint: Option<String>,
+    /// Of traces in which all went well, how many go there.
+    pub good_traces: Share,
+    /// Without an endpoint: whether spans are kept, for a while, for somebody who brings
+    /// them elsewhere ([`Telemetry::kept`]).
+    pub keeps_spans: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which events are logged, as `info` or `warn,berth_server=debug`. It does
@@ -109,6 +116,7 @@ pub struct Delivery {
 pub struct Telemetry {
     provider: SdkTracerProvider,
     counts: Arc<Counts>,
+    kept: Option<Kept>,
 }
 
 impl Telemetry {
@@ -156,6 +164,12 @@ impl Telemetry {
         Ok((telemetry, Dispatch::new(subscriber)))
     }
 
+    /// The spans that wait for somebody to bring them elsewhere.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        self.kept.clone()
+    }
+
     /// Hands the spans that still wait to the collector, for at most
     /// `patience`; blocks the calling thread that long at most. Spans that end
     /// afterwards are lost.
@@ -175,11 +189,17 @@ impl Telemetry {
             .with_resource(resource.clone())
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
         let Some(endpoint) = &settings.otlp_endpoint else {
-            return Ok(Self { provider: provider.build(), counts: Arc::default() });
+            let kept = settings.keeps_spans.then(Kept::default);
+            let provider = match &kept {
+                Some(kept) => provider.with_span_processor(kept.clone()),
+                None => provider,
+            };
+            return Ok(Self { provider: provider.build(), counts: Arc::default(), kept });
         };
         let queue = Queue::start(endpoint, resource)?;
         let counts = queue.counts();
-        Ok(Self { provider: provider.with_span_processor(queue).build(), counts })
+        let judged = Sampled::new(queue, settings.good_traces);
+        Ok(Self { provider: provider.with_span_processor(judged).build(), counts, kept: None })
     }
 }
 
