@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use berth_program::shell;
 use berth_telemetry::names::{attribute, service as names};
-use berth_telemetry::{LogFormat, Telemetry};
+use berth_telemetry::relay::Kept;
+use berth_telemetry::{LogFormat, Share, Telemetry};
 
 use clap::CommandFactory as _;
 
@@ -116,6 +117,8 @@ pub(crate) struct Context<'a> {
     pub(crate) root: &'a Path,
     /// Whether progress is not wanted.
     pub(crate) quiet: bool,
+    /// Spans that wait for a line.
+    pub(crate) spans: Option<Kept>,
 }
 
 impl Context<'_> {
@@ -138,7 +141,7 @@ fn on_runtime(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let telemetry = Telemetry::install(&telemetry(&settings))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    let context = Context { settings, root: &global.root, quiet: global.quiet };
+    let context = Context { settings, root: &global.root, quiet: global.quiet, spans: telemetry.kept() };
     let done = runtime.block_on(work(&context, &invocation.cli.command));
     // A blocking read, such as of standard input, may never end.
     runtime.shutdown_background();
@@ -165,6 +168,9 @@ fn telemetry(settings: &Settings) -> berth_telemetry::Settings {
         instance_id: uuid::Uuid::now_v7().to_string(),
         resource,
         otlp_endpoint: settings.otlp_endpoint.value.clone(),
+        good_traces: Share::ALL,
+        // Without a collector of its own, its spans go over its line.
+        keeps_spans: true,
         log_format: match settings.log_format.value {
             config::LogFormat::Text => LogFormat::Text,
             config::LogFormat::Json => LogFormat::Json,

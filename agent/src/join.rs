@@ -25,7 +25,7 @@ use berth_domain::name::PoolName;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::JoinToken;
 use berth_telemetry::names::attribute;
-use berth_telemetry::phase::{Coded, Outcome, finish, join_span};
+use berth_telemetry::phase::{Outcome, finish, join_span};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -130,12 +130,49 @@ pub struct Ready {
 /// Why the join ended before that: something must change first, its time is
 /// over, or the process was told to stop.
 pub async fn join(world: &JoinWorld<'_>, observer: &dyn Observer) -> Result<Ready, Diagnosis> {
-    let span = join_span(1);
+    let mut last = None;
+    let mut repeated = 0;
+    let mut number = 1;
+    loop {
+        let (run, ended) = attempt(world, observer, number).await;
+        let (why, after) = match ended {
+            Ok(ready) => return Ok(ready),
+            Err(Halt::Stopped(why)) => return Err(why),
+            Err(Halt::Cause(why)) => match why.when_to_retry() {
+                Retry::After(after) => (why, after),
+                Retry::Never => return Err(why),
+            },
+        };
+        number += 1;
+        repeated = if last == Some(why.code()) { repeated + 1 } else { 0 };
+        last = Some(why.code());
+        run.teller.waiting(&why);
+        if world.patience.no_wait {
+            return Err(why);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause(after, repeated, jitter::random())) => {}
+            stop = run.stopped() => {
+                let why = run.why_stopped(stop);
+                run.book.stopped(&why);
+                return Err(why);
+            }
+        }
+    }
+}
+
+/// One attempt, which is a trace of its own with a link to the one before.
+async fn attempt<'a>(
+    world: &'a JoinWorld<'a>,
+    observer: &'a dyn Observer,
+    number: u32,
+) -> (Run<'a>, Result<Ready, Halt>) {
+    let span = join_span(number);
     let trace = Trace::of(&span);
     observer.began(trace.id.as_deref());
     let run = Run::new(world, observer, trace, span.clone());
     run.book.link(&span);
-    let ended = attempts(&run).instrument(span.clone()).await;
+    let ended = run.attempt().instrument(span.clone()).await;
     match &ended {
         Ok(ready) => {
             finish(&span, Outcome::Ok, None);
@@ -143,38 +180,13 @@ pub async fn join(world: &JoinWorld<'_>, observer: &dyn Observer) -> Result<Read
                 || tracing::info!(since = %ready.since, resumed = ready.resumed, "the node is Ready"),
             );
         }
-        Err(why) => {
+        Err(Halt::Cause(why) | Halt::Stopped(why)) => {
             run.book.stopped(why);
-            finish(&span, why.outcome(), Some(why.code()));
+            finish(&span, run::outcome(why), Some(why.code()));
             span.in_scope(|| tracing::info!(cause = %why.cause(), "the join ended"));
         }
     }
-    ended
-}
-
-/// Attempts, until one ends at Ready or none can.
-async fn attempts(run: &Run<'_>) -> Result<Ready, Diagnosis> {
-    let mut last = None;
-    let mut repeated = 0;
-    loop {
-        let why = match run.attempt().await {
-            Ok(ready) => return Ok(ready),
-            Err(Halt::Stopped(why)) => return Err(why),
-            Err(Halt::Cause(why)) => why,
-        };
-        let Retry::After(after) = why.when_to_retry() else { return Err(why) };
-        repeated = if last == Some(why.code()) { repeated + 1 } else { 0 };
-        last = Some(why.code());
-        run.teller.waiting(&why);
-        run.book.stopped(&why);
-        if run.world.patience.no_wait {
-            return Err(why);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause(after, repeated, jitter::random())) => {}
-            stop = run.stopped() => return Err(run.why_stopped(stop)),
-        }
-    }
+    (run.closed(), ended)
 }
 
 /// How long to wait: at least as long as was asked for, and spread the more the

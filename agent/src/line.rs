@@ -3,6 +3,7 @@
 
 mod dial;
 mod http2;
+mod relay;
 mod talk;
 mod tls;
 mod witness;
@@ -30,6 +31,8 @@ use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
 
+pub use self::relay::Relay;
+
 use self::http2::{Connection, Kind};
 use self::talk::{ANSWER, Alerts, Call, Meaning, Talk};
 use self::tls::Secured;
@@ -44,13 +47,14 @@ pub struct Line {
     endpoint: Endpoint,
     server_name: Option<String>,
     resolv_conf: PathBuf,
+    relay: Option<Relay>,
 }
 
 impl Line {
     /// The way to `endpoint`, whose name is the one in the server's certificate.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, server_name: None, resolv_conf: "/etc/resolv.conf".into() }
+        Self { endpoint, server_name: None, resolv_conf: "/etc/resolv.conf".into(), relay: None }
     }
 
     /// Expects another name in the server's certificate than the endpoint's host.
@@ -58,6 +62,20 @@ impl Line {
     pub fn with_server_name(mut self, name: String) -> Self {
         self.server_name = Some(name);
         self
+    }
+
+    /// Sends the agent's spans over it too.
+    #[must_use]
+    pub fn with_relay(mut self, relay: Relay) -> Self {
+        self.relay = Some(relay);
+        self
+    }
+
+    /// Sends the spans that still wait, for so long at most.
+    pub async fn last_spans(&self, patience: Duration) {
+        if let Some(relay) = &self.relay {
+            relay.flush(patience).await;
+        }
     }
 
     /// Where the line leads.
@@ -101,6 +119,9 @@ impl Server for Line {
         let phase = Phase::Authorization;
         let secured = self.secured(tls::mutual(credential), phase).await?;
         let connection = Connection::begin(secured, &self.endpoint, Kind::Mutual, phase).await?;
+        if let Some(relay) = &self.relay {
+            relay.go_over(connection.telemetry.clone());
+        }
         let (name, expires) = (credential.node().name.clone(), credential.not_after());
         let alerts = move |alert| {
             if alert == AlertDescription::CertificateExpired {

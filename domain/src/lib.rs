@@ -17,5 +17,6 @@ pub mod phase;
 pub mod profile;
 pub mod proof;
 pub mod quantity;
+pub mod span;
 pub mod timestamp;
 pub mod token;

@@ -10,6 +10,7 @@ mod facts;
 mod operators;
 mod refusal;
 mod standing;
+mod telemetry;
 
 pub use bounds::Malformed;
 pub use enroll::{
@@ -25,6 +26,7 @@ pub use standing::{
     attend_from_agent, attend_from_server, attend_to_agent, attend_to_server, join_from_agent,
     join_from_server, join_to_agent, join_to_server, renewed_from_wire, renewed_to_wire,
 };
+pub use telemetry::{spans_from_wire, spans_to_wire};
 
 /// All files' descriptors, encoded: for reflection and the golden file.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

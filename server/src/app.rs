@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_telemetry::metrics::Metrics;
+use berth_telemetry::relay::Passed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -33,13 +34,17 @@ use crate::join::initialization::Admission;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
-use crate::rpc::{JoinRpc, Joins, Tracked};
+use crate::relay::{Relay, RelayLimits};
+use crate::rpc::{JoinRpc, Joins, TelemetryRpc, Tracked};
 use crate::trust::Bundles;
 
 pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
 
 /// Between two counts of nodes for the metrics.
 const COUNT_NODES: Duration = Duration::from_secs(15);
+
+/// How long agents' last spans have to leave.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// How long conversations under way have once the server stops.
 const LAST_CONVERSATIONS: Duration = Duration::from_secs(30);
@@ -59,6 +64,7 @@ pub struct App {
     close: Box<dyn FnOnce() -> Doing + Send>,
     serving: Arc<serving::Serving>,
     clock: Arc<dyn Clock>,
+    relay: Option<Arc<Relay>>,
     listener: listener::Bound,
     health: health::Bound,
     admin: admin::Bound,
@@ -98,6 +104,7 @@ impl App {
         if let Some(mint_applied) = opened.mint_applied {
             mint_applied(*serving.pin().borrow(), endpoint.clone());
         }
+        let relay = relay(&settings, &metrics)?;
         let health = health::bind(settings.health_listen)
             .await
             .with_context(|| format!("binding the health listener at {}", settings.health_listen))?;
@@ -121,6 +128,7 @@ impl App {
             close: opened.close,
             serving: Arc::new(serving),
             clock,
+            relay,
             listener,
             health,
             admin,
@@ -216,9 +224,13 @@ impl App {
         health_reporter
             .set_service_status("berth.join.v1.JoinService", tonic_health::ServingStatus::Serving)
             .await;
+        let mut members = Routes::new(rpc.for_members()).add_service(health_service.clone());
+        if let Some(relay) = &self.relay {
+            members = members.add_service(TelemetryRpc::for_members(&rpc, Arc::clone(relay)));
+        }
         let lanes = Lanes {
-            anonymous: Routes::new(rpc.for_strangers()).add_service(health_service.clone()),
-            authenticated: Routes::new(rpc.for_members()).add_service(health_service),
+            anonymous: Routes::new(rpc.for_strangers()).add_service(health_service),
+            authenticated: members,
         };
         let close = CancellationToken::new();
         let listening = self.listener.serve(self.serving.tls(), lanes, close.clone());
@@ -250,6 +262,10 @@ impl App {
         background.close();
         background.wait().await;
         drop(cluster);
+        if let Some(relay) = self.relay {
+            // It blocks its thread for so long at most.
+            tokio::task::spawn_blocking(move || relay.shutdown(LAST_SPANS)).await.unwrap_or_default();
+        }
         (self.close)().await;
         served.context("serving joins")
     }
@@ -289,6 +305,13 @@ impl App {
             tracked: tracked.clone(),
         })
     }
+}
+
+/// What passes agents' spans on, where there is a collector.
+fn relay(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Relay>>> {
+    let Some(endpoint) = &settings.collector else { return Ok(None) };
+    let passed = Passed::to(endpoint, settings.good_joins).context("preparing to pass agents' spans on")?;
+    Ok(Some(Arc::new(Relay::new(passed, RelayLimits::default(), Arc::clone(metrics)))))
 }
 
 /// Every connection is a descriptor; the soft limit is often 1,024.

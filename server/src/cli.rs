@@ -4,6 +4,7 @@
 mod client;
 #[cfg(test)]
 mod golden;
+mod health;
 mod joins;
 mod nodes;
 mod options;
@@ -71,6 +72,14 @@ enum Command {
     /// See nodes, ban machines, free names
     #[command(subcommand)]
     Nodes(nodes::Command),
+    /// Ask the server of this configuration how it is
+    Health {
+        /// What to ask
+        #[arg(long, value_enum, default_value_t)]
+        probe: health::Probe,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -126,6 +135,9 @@ fn run(cli: &Cli, matches: &ArgMatches, output: &mut Output) -> Result<(), Failu
         Command::Token(command) => client::block_on(token::run(command, &socket(cli, matches)?, output)),
         Command::Joins(command) => client::block_on(joins::run(command, &socket(cli, matches)?, output)),
         Command::Nodes(command) => client::block_on(nodes::run(command, &socket(cli, matches)?, output)),
+        Command::Health { probe, options } => {
+            health::ask(resolve(cli, matches, options)?.settings.health_listen, *probe, output)
+        }
         Command::Config(ConfigCommand::Check { options, output: format }) => {
             let config = resolve(cli, matches, options)?;
             serving::check_filter(&config.telemetry)?;

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use berth_domain::name::NamePattern;
+use berth_telemetry::Share;
 use serde::Serialize;
 
 use self::lay::Lay;
@@ -129,6 +130,8 @@ impl fmt::Display for LogFormat {
 pub struct TelemetryConfig {
     /// Where spans go.
     pub otlp_endpoint: Option<String>,
+    /// How many of the joins that went well are traced to the end.
+    pub good_joins: Share,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which events are logged.
@@ -210,6 +213,8 @@ impl Config {
             joins_in_flight: limits.joins_in_flight,
             queue: limits.queue,
             connections_per_source: limits.connections_per_source,
+            collector: telemetry.otlp_endpoint.clone(),
+            good_joins: telemetry.good_joins,
             drain_pause: limits.drain_pause,
             terms,
             proxy,

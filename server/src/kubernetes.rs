@@ -8,6 +8,7 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_telemetry::propagation;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -82,9 +83,16 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     // Whoever calls decides whether to call again.
     config.default_retry = false;
     let roots = config.root_cert.clone().unwrap_or_default();
-    let client = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
-    let client = client.with_layer(&MapRequestLayer::new(unwarned)).build();
+    let builder = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
+    let client = builder.with_layer(&MapRequestLayer::new(|request| traced(unwarned(request)))).build();
     Ok(ApiServer { client, roots })
+}
+
+/// Tells the API server which span asks. It makes its own spans children of that one if
+/// the caller is in `system:monitoring`, and else links to it (KEP-647).
+fn traced(mut request: http::Request<Body>) -> http::Request<Body> {
+    propagation::inject_headers(&tracing::Span::current(), request.headers_mut());
+    request
 }
 
 /// Asks for no warnings about fields that are twice in an object or unknown

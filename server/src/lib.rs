@@ -17,6 +17,7 @@ pub mod kubernetes;
 pub mod listener;
 pub mod profiles;
 pub mod registry;
+pub mod relay;
 pub mod rpc;
 pub mod signer;
 pub mod trust;

@@ -4,6 +4,8 @@
 mod identity;
 mod line;
 mod service;
+mod telemetry;
 
 pub use line::Said;
 pub use service::{JoinRpc, Joins, Tracked};
+pub use telemetry::TelemetryRpc;

@@ -156,11 +156,14 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::healthy_at("127.0.0.1:0")
+    }
+
+    fn healthy_at(health: &str) -> Self {
         let directory = directory();
         let data = directory.path().join("data");
         let data = data.to_str().expect("text");
-        let listen =
-            ["run", "--data-dir", data, "--join-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+        let listen = ["run", "--data-dir", data, "--join-listen", "127.0.0.1:0", "--health-listen", health];
         let mut child =
             command(&listen, &[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -224,4 +227,21 @@ fn tokens_of_a_server_that_runs_are_made_listed_and_revoked() {
         json(&running.ask(&["joins", "list", "-o", "json"]))["joins"].as_array().map(Vec::len),
         Some(0)
     );
+}
+
+#[test]
+fn the_program_asks_after_its_own_health() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = port.expect("a free port").to_string();
+    let ask = ["health", "--health-listen", &address];
+    let nobody = server(&ask);
+    assert_eq!(nobody.status.code(), Some(6), "{}", err(&nobody));
+    assert!(err(&nobody).contains("berth-server run"), "{}", err(&nobody));
+
+    let _running = Running::healthy_at(&address);
+    for probe in ["ready", "live", "startup"] {
+        let well = server(&[&ask[..], &["--probe", probe]].concat());
+        assert_eq!(well.status.code(), Some(0), "{}", err(&well));
+        assert!(out(&well).contains("check passed"), "{}", out(&well));
+    }
 }

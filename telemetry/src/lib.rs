@@ -14,9 +14,12 @@ pub mod metrics;
 pub mod names;
 pub mod phase;
 pub mod propagation;
+pub mod relay;
 pub mod rpc;
+mod sample;
 pub mod setup;
 mod uncollected;
 
 pub use phase::{Coded, Finished, Outcome};
+pub use sample::Share;
 pub use setup::{Delivery, InstallError, LogFormat, Settings, Telemetry};

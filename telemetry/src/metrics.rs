@@ -23,7 +23,7 @@ use crate::names::{label, metric, rpc as rpc_names};
 use crate::phase::Outcome;
 use crate::rpc;
 
-pub use label_values::{Certificate, ConnectionOutcome, NodeState};
+pub use label_values::{Certificate, ConnectionOutcome, NodeState, RelayOutcome};
 
 /// The `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +46,7 @@ pub struct Metrics {
     connections: Family<Labels<1>, Counter>,
     renewals: Family<Labels<1>, Counter>,
     nodes: Family<Labels<1>, Gauge>,
+    relayed: Family<Labels<1>, Counter>,
     rpcs: Family<Labels<2>, Histogram, RpcBuckets>,
 }
 
@@ -64,6 +65,7 @@ impl Metrics {
             connections: Family::default(),
             renewals: Family::default(),
             nodes: Family::default(),
+            relayed: Family::default(),
             rpcs: Family::new_with_constructor(RpcBuckets),
         };
         metrics.register(version);
@@ -123,6 +125,11 @@ impl Metrics {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Agents have sent so many spans over their lines.
+    pub fn relayed(&self, outcome: RelayOutcome, spans: u32) {
+        self.relayed.get_or_create(&[(label::OUTCOME, outcome.as_str())]).inc_by(spans.into());
+    }
+
     /// When a certificate ends.
     pub fn certificate_expires(&self, certificate: Certificate, at: SystemTime) {
         let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -167,6 +174,11 @@ impl Metrics {
         to.register(stem(metric::RENEWALS), "Renewals of certificates", self.renewals.clone());
         to.register(metric::NODES, "Nodes that the server knows", self.nodes.clone());
         to.register(
+            stem(metric::RELAYED_SPANS),
+            "Spans that agents sent over their lines",
+            self.relayed.clone(),
+        );
+        to.register(
             metric::RPC_SERVER_DURATION,
             "How long RPCs took; a stream counts whole",
             self.rpcs.clone(),
@@ -194,6 +206,9 @@ impl Metrics {
         }
         for outcome in ConnectionOutcome::ALL {
             drop(self.connections.get_or_create(&[(label::OUTCOME, outcome.as_str())]));
+        }
+        for outcome in RelayOutcome::ALL {
+            drop(self.relayed.get_or_create(&[(label::OUTCOME, outcome.as_str())]));
         }
         for state in NodeState::ALL {
             drop(self.nodes.get_or_create(&[(label::STATE, state.as_str())]));

@@ -126,6 +126,8 @@ pub mod metric {
     pub const RENEWALS: &str = "berth_renewals_total";
     /// Gauge: nodes that the server knows. Label: state.
     pub const NODES: &str = "berth_nodes";
+    /// Counter: spans that agents sent over their lines. Label: outcome.
+    pub const RELAYED_SPANS: &str = "berth_relayed_spans_total";
     /// Histogram, seconds: RPCs served (`rpc.server.call.duration`).
     pub const RPC_SERVER_DURATION: &str = "rpc_server_call_duration_seconds";
 }

@@ -2,7 +2,7 @@
 //! Context, level 1 (<https://www.w3.org/TR/trace-context-1/>). No baggage: it
 //! would carry what a stranger writes into every process behind us.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -23,6 +23,15 @@ pub fn inject(span: &Span, metadata: &mut MetadataMap) {
         && let Ok(value) = MetadataValue::try_from(state)
     {
         metadata.insert(TRACESTATE, value);
+    }
+}
+
+/// The same for a call by plain HTTP. Only what is sampled is told of: nobody is made to
+/// look at what nobody keeps.
+pub fn inject_headers(span: &Span, headers: &mut HeaderMap) {
+    let context = span_context(span).filter(SpanContext::is_sampled);
+    if let Some(value) = context.and_then(|context| HeaderValue::try_from(written(&context)).ok()) {
+        headers.insert(TRACEPARENT, value);
     }
 }
 

@@ -14,7 +14,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanProcessor};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Metadata};
 use tracing_subscriber::filter::{Targets, filter_fn};
@@ -25,6 +25,8 @@ use tracing_subscriber::{Layer, Registry};
 use crate::export::{Counts, Queue};
 use crate::logs;
 use crate::names::attribute;
+use crate::relay::Kept;
+use crate::sample::{Sampled, Share};
 use crate::uncollected::Uncollected;
 
 /// How log lines are written.
@@ -50,6 +52,11 @@ pub struct Settings {
     /// The collector's OTLP/gRPC endpoint, such as `http://localhost:4317`;
     /// without one nothing is exported, and trace ids are made all the same.
     pub otlp_endpoint: Option<String>,
+    /// Of traces in which all went well, how many go there.
+    pub good_traces: Share,
+    /// Without an endpoint: whether spans are kept, for a while, for somebody who brings
+    /// them elsewhere ([`Telemetry::kept`]).
+    pub keeps_spans: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which events are logged, as `info` or `warn,berth_server=debug`. It does
@@ -108,9 +115,10 @@ pub struct Delivery {
 /// [`Telemetry::shutdown`].
 #[derive(Debug)]
 pub struct Telemetry {
-    /// Where spans are exported.
+    /// Where spans are made for somebody who collects them.
     provider: Option<SdkTracerProvider>,
     counts: Arc<Counts>,
+    kept: Option<Kept>,
 }
 
 impl Telemetry {
@@ -162,6 +170,12 @@ impl Telemetry {
         Ok((telemetry, Dispatch::new(subscriber)))
     }
 
+    /// The spans that wait for somebody to bring them elsewhere.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        self.kept.clone()
+    }
+
     /// Hands the spans that still wait to the collector, for at most
     /// `patience`; blocks the calling thread that long at most. Spans that end
     /// afterwards are lost.
@@ -178,17 +192,15 @@ impl Telemetry {
 
     fn connect(settings: &Settings) -> Result<Self, InstallError> {
         let Some(endpoint) = &settings.otlp_endpoint else {
-            return Ok(Self { provider: None, counts: Arc::default() });
+            let kept = settings.keeps_spans.then(Kept::default);
+            let provider = kept.clone().map(|kept| provider(resource(settings), kept));
+            return Ok(Self { provider, counts: Arc::default(), kept });
         };
         let resource = resource(settings);
         let queue = Queue::start(endpoint, resource.clone())?;
         let counts = queue.counts();
-        let provider = SdkTracerProvider::builder()
-            .with_resource(resource)
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
-            .with_span_processor(queue)
-            .build();
-        Ok(Self { provider: Some(provider), counts })
+        let judged = Sampled::new(queue, settings.good_traces);
+        Ok(Self { provider: Some(provider(resource, judged)), counts, kept: None })
     }
 }
 
@@ -200,6 +212,14 @@ fn ours(metadata: &Metadata<'_>) -> bool {
             .target()
             .strip_prefix("berth")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('_'))
+}
+
+fn provider(resource: Resource, processor: impl SpanProcessor + 'static) -> SdkTracerProvider {
+    SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+        .with_span_processor(processor)
+        .build()
 }
 
 fn resource(settings: &Settings) -> Resource {

@@ -12,7 +12,7 @@ use berth_telemetry::effect::{Effect, performed};
 use berth_telemetry::names::{attribute, rpc as method, service};
 use berth_telemetry::phase::{join_span, observed, watched};
 use berth_telemetry::rpc::{Side, client_span, record_status, server_span};
-use berth_telemetry::{LogFormat, Outcome, Settings, Telemetry, propagation};
+use berth_telemetry::{LogFormat, Outcome, Settings, Share, Telemetry, propagation};
 use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 use tracing::instrument::WithSubscriber;
@@ -27,6 +27,8 @@ fn settings(endpoint: Option<String>) -> Settings {
         instance_id: "instance-1".to_owned(),
         resource: vec![(attribute::HOST_ARCH, "amd64".to_owned())],
         otlp_endpoint: endpoint,
+        good_traces: Share::ALL,
+        keeps_spans: false,
         log_format: LogFormat::Text,
         log_filter: "error".to_owned(),
         colour: false,

@@ -8,7 +8,7 @@ use berth_domain::phase::Phase;
 use berth_telemetry::collector::Collector;
 use berth_telemetry::names::service;
 use berth_telemetry::phase::{join_span, observed};
-use berth_telemetry::{InstallError, LogFormat, Settings, Telemetry};
+use berth_telemetry::{InstallError, LogFormat, Settings, Share, Telemetry};
 use tracing::{Instrument, dispatcher};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,6 +20,8 @@ async fn a_process_exports_its_own_spans_and_not_the_exporters() {
         instance_id: "1".to_owned(),
         resource: Vec::new(),
         otlp_endpoint: Some(collector.endpoint()),
+        good_traces: Share::ALL,
+        keeps_spans: false,
         log_format: LogFormat::Json,
         log_filter: "trace".to_owned(),
         colour: false,

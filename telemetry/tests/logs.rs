@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_telemetry::names::service;
 use berth_telemetry::phase::join_span;
-use berth_telemetry::{LogFormat, Settings, Telemetry};
+use berth_telemetry::{LogFormat, Settings, Share, Telemetry};
 use tracing::dispatcher;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -51,6 +51,8 @@ fn settings(log_format: LogFormat, log_filter: &str) -> Settings {
         instance_id: "1".to_owned(),
         resource: Vec::new(),
         otlp_endpoint: None,
+        good_traces: Share::ALL,
+        keeps_spans: false,
         log_format,
         log_filter: log_filter.to_owned(),
         colour: false,

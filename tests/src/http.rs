@@ -14,5 +14,28 @@ pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Some((status, if is_chunked { joined(body) } else { body.to_owned() }))
+}
+
+/// A body that came in chunks, each after a line with its size (RFC 9112 section 7.1).
+fn joined(body: &str) -> String {
+    let (mut rest, mut whole) = (body, String::new());
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let Some(size) = usize::from_str_radix(size, 16).ok().filter(|size| *size > 0) else { break };
+        let (Some(chunk), Some(next)) = (after.get(..size), after.get(size.saturating_add(2)..)) else {
+            break;
+        };
+        whole.push_str(chunk);
+        rest = next;
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_body_in_chunks_is_one_again() {
+        assert_eq!(super::joined("4\r\n{\"a\"\r\n3\r\n:1}\r\n0\r\n\r\n"), "{\"a\":1}");
+    }
 }

@@ -1,9 +1,10 @@
-//! The commands people run: `cargo xtask` test, demo, cluster and bench.
+//! The commands people run: `cargo xtask` test, demo, cluster, compose and bench.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod bench;
 mod cluster;
+mod compose;
 mod demo;
 mod process;
 mod stage;
@@ -25,6 +26,9 @@ enum Task {
     /// A control plane of one's own: build, up, status, down.
     #[command(subcommand)]
     Cluster(cluster::Task),
+    /// The whole product in containers: images, up, down.
+    #[command(subcommand)]
+    Compose(compose::Task),
     /// What joins, attendance and renewals cost, as ratios of one run.
     Bench(bench::Options),
 }
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options).map(|()| true),
         Task::Cluster(task) => cluster::run(&task),
+        Task::Compose(task) => compose::run(&task).map(|()| true),
         Task::Bench(options) => bench::run(&options).map(|()| true),
     };
     match done {

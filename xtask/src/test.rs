@@ -11,6 +11,7 @@ use berth_kubernetes::{BORROWED, Program};
 use clap::{Args, ValueEnum};
 
 use crate::cluster;
+use crate::compose;
 use crate::process::{build, command, succeed, workspace};
 use crate::tools;
 
@@ -49,6 +50,8 @@ enum Gate {
     Kubernetes,
     /// What the tests of the console's page look through is there: axe-core.
     Browser,
+    /// What the images of docker-compose.yml are made of is built, once.
+    Compose,
     /// Unit, integration and documentation tests.
     Tests,
     /// Every public word of the domain and the wire is explained.
@@ -128,6 +131,13 @@ impl Gate {
                 if !tools::axe(options.unattended())? {
                     return Ok(Tally::default());
                 }
+            }
+            Self::Compose => {
+                if !tools::kubernetes_can_be_had() && !options.unattended() {
+                    println!("LEFT OUT, as Go is missing: tests of the compose stack will not run");
+                    return Ok(Tally::default());
+                }
+                compose::programs()?;
             }
             Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {

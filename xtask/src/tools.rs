@@ -1,7 +1,7 @@
 //! Programs that the gates and tests need and that are not built here: which,
 //! where they come from, and at which version.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,7 +21,7 @@ struct Program {
 }
 
 enum Install {
-    /// A package of Debian and its kin.
+    /// Packages of Debian and its kin.
     Apt(&'static str),
     /// A component of the Rust toolchain.
     Rustup(&'static str),
@@ -71,16 +71,34 @@ const PROGRAMS: &[Program] = &[
         install: Install::Apt("haproxy"),
     },
     Program {
-        call: &["chromium", "--version"],
+        call: &["/usr/sbin/nginx", "-v"],
+        there: |call| runs(call) && Path::new("/usr/lib/nginx/modules/ngx_stream_module.so").exists(),
+        wanted_by: "tests of replicas behind nginx",
+        install: Install::Apt("nginx-core libnginx-mod-stream"),
+    },
+    Program {
+        call: &["/usr/sbin/dockerd", "--version"],
         there: runs,
-        wanted_by: "tests of the console",
-        install: Install::Apt("chromium"),
+        wanted_by: "the test of docker-compose.yml",
+        install: Install::Apt("docker.io iptables"),
+    },
+    Program {
+        call: &["docker-compose", "version"],
+        there: |call| runs(call) || runs(&["docker", "compose", "version"]),
+        wanted_by: "the test of docker-compose.yml",
+        install: Install::Apt("docker-compose"),
     },
     Program {
         call: &["chromedriver", "--version"],
+        there: |call| runs(call) && Path::new("/usr/bin/chromium").exists(),
+        wanted_by: "tests of pages",
+        install: Install::Apt("chromium chromium-driver"),
+    },
+    Program {
+        call: &["python3", "-m", "pip", "--version"],
         there: runs,
-        wanted_by: "tests of the console",
-        install: Install::Apt("chromium-driver"),
+        wanted_by: "tests of replicas behind Envoy, which a package of Python's brings",
+        install: Install::Apt("python3-pip"),
     },
 ];
 
@@ -146,12 +164,8 @@ fn install(install: &Install) -> Result<()> {
     match install {
         Install::Apt(package) => {
             let mut apt = command("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive").args([
-                "install",
-                "--yes",
-                "--no-install-recommends",
-                package,
-            ]);
+            apt.env("DEBIAN_FRONTEND", "noninteractive");
+            apt.args(["install", "--yes", "--no-install-recommends"]).args(package.split(' '));
             if succeed(&mut apt).is_err() {
                 succeed(command("apt-get").arg("update"))?;
                 succeed(&mut apt)?;

@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::host::Machine;
 use crate::join::{JoinWorld, Patience, TokenSource, Wishes};
 use crate::journal::FileJournal;
-use crate::line::Line;
+use crate::line::{Line, Relay};
 use crate::ports::{Journal as _, Standing};
 use crate::vault::FileVault;
 
@@ -42,6 +42,9 @@ impl Agent {
         let mut line = Line::new(server.server.clone());
         if let Some(name) = &server.server_name {
             line = line.with_server_name(name.clone());
+        }
+        if let Some(spans) = &with.spans {
+            line = line.with_relay(Relay::start(spans.clone()));
         }
         Ok(Self {
             vault: FileVault::below(with.root).map_err(Failure::State)?,

@@ -1,7 +1,7 @@
 //! `join` and `run`: the join until Ready, and the attendance after it.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
@@ -20,6 +20,9 @@ use crate::output::{self, Joined, Progress, ResultView};
 use crate::ports::{Clock as _, Standing, Vault as _};
 use crate::token_source::GivenToken;
 
+/// How long the last spans may take to leave over the line.
+const LAST_SPANS: Duration = Duration::from_secs(1);
+
 /// Joins, and ends; with `--attend` it stays as [`run`] does.
 pub(super) async fn join(with: &Context<'_>, asked: &cli::Join) -> Result<ExitCode, Failure> {
     let progress = match asked.output {
@@ -36,11 +39,16 @@ pub(super) async fn join(with: &Context<'_>, asked: &cli::Join) -> Result<ExitCo
             taken => taken?,
         };
         let session = Session::begin(with, &agent, &asked.options, progress)?;
-        let joined = session.join().await?;
-        say(asked.output, &joined)?;
-        if !asked.attend {
-            return Ok(Ended::Said);
+        let joined = session.join().await;
+        if joined.is_err() || !asked.attend {
+            // The result waits for no spans, where it is good.
+            if let Ok(joined) = &joined {
+                say(asked.output, joined)?;
+            }
+            agent.line.last_spans(LAST_SPANS).await;
+            return joined.map(|_said| Ended::Said);
         }
+        say(asked.output, &joined?)?;
         let ended = session.stay().await.map(|()| Ended::Said);
         drop(lock);
         ended
@@ -64,8 +72,9 @@ pub(super) async fn run(with: &Context<'_>, asked: &cli::Run) -> Result<ExitCode
     if !matches!(agent.standing()?, Standing::Ready { .. }) {
         session.join().await?;
     }
-    session.stay().await?;
-    Ok(ExitCode::SUCCESS)
+    let ended = session.stay().await;
+    agent.line.last_spans(LAST_SPANS).await;
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 enum Ended {
@@ -168,7 +177,7 @@ fn already(agent: &Agent) -> Result<Option<Joined>, Failure> {
         server,
         expires,
         already: true,
-        elapsed: std::time::Duration::ZERO,
+        elapsed: Duration::ZERO,
         trace_id: None,
     }))
 }

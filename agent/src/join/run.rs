@@ -68,10 +68,15 @@ impl Coded for Cause {
     }
 
     fn outcome(&self) -> Outcome {
-        match self.0.when_to_retry() {
-            Retry::After(_) => Outcome::Waiting,
-            Retry::Never => self.0.outcome(),
-        }
+        outcome(&self.0)
+    }
+}
+
+/// How an attempt that met this is to be counted.
+pub(super) fn outcome(why: &Diagnosis) -> Outcome {
+    match why.when_to_retry() {
+        Retry::After(_) => Outcome::Waiting,
+        Retry::Never => why.outcome(),
     }
 }
 
@@ -86,6 +91,12 @@ impl<'a> Run<'a> {
         let trace_id = trace.id.clone();
         let book = Book::new(world.journal, world.clock, trace);
         Self { world, teller, book, trace_id, span }
+    }
+
+    /// The same with its trace ended: what comes is no part of it.
+    pub(super) fn closed(mut self) -> Self {
+        self.span = Span::none();
+        self
     }
 
     /// One attempt, from wherever the machine stands.

@@ -10,6 +10,7 @@ use berth_domain::conversation::{LARGEST_ENROLL_MESSAGE, LARGEST_JOIN_MESSAGE};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use berth_proto::join::v1::join_service_client::JoinServiceClient;
+use berth_proto::join::v1::telemetry_service_client::TelemetryServiceClient;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -49,13 +50,14 @@ pub(super) enum Kind {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: JoinServiceClient<Channel>,
+    pub(super) telemetry: TelemetryServiceClient<Channel>,
     pub(super) endpoint: Endpoint,
     pub(super) seen: Arc<Seen>,
 }
 
 /// Where requests go in; the connection ends when the last of these and the
 /// last stream are gone, or when the peer gives no sign of life.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel(SendRequest<Body>);
 
 impl Connection {
@@ -96,10 +98,12 @@ impl Connection {
             Kind::Unproved => LARGEST_ENROLL_MESSAGE,
             Kind::Mutual => LARGEST_JOIN_MESSAGE,
         };
-        let client = JoinServiceClient::with_origin(Channel(requests), origin)
+        let channel = Channel(requests);
+        let telemetry = TelemetryServiceClient::with_origin(channel.clone(), origin.clone());
+        let client = JoinServiceClient::with_origin(channel, origin)
             .max_decoding_message_size(largest)
             .max_encoding_message_size(largest);
-        Ok(Self { client, endpoint: endpoint.clone(), seen: secured.seen })
+        Ok(Self { client, telemetry, endpoint: endpoint.clone(), seen: secured.seen })
     }
 }
 

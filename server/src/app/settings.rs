@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_domain::name::PoolName;
 use berth_domain::profile::KubeletSettings;
+use berth_telemetry::Share;
 
 use crate::attendance::Terms;
 use crate::config::ClusterSigner;
@@ -56,6 +57,10 @@ pub struct Settings {
     pub proxy: ProxyProtocol,
     /// Connections of one source that have proved nothing yet.
     pub connections_per_source: u32,
+    /// Where agents' spans go, by OTLP/gRPC; `None`: nobody takes them.
+    pub collector: Option<String>,
+    /// How many of the joins that went well are passed on.
+    pub good_joins: Share,
     /// How long balancers have to turn away between the failing health check and
     /// the end of the listener.
     pub drain_pause: Duration,

@@ -115,7 +115,7 @@ pub(super) struct Options {
     /// How long a node may be silent before it is NotReady [default: 40s]
     #[arg(long, env = "BERTH_SERVER_GRACE_PERIOD", value_name = "DURATION")]
     grace_period: Option<Period>,
-    /// Whether balancers in front send the PROXY protocol, version 2 [default: refused]
+    /// Whether balancers in front send the PROXY protocol, of either version [default: refused]
     #[arg(long, env = "BERTH_SERVER_PROXY_PROTOCOL", value_enum, value_name = "MODE")]
     proxy_protocol: Option<ProxyMode>,
     /// A network of such balancers; may be repeated

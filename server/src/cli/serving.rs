@@ -58,6 +58,8 @@ fn settings(telemetry: &TelemetryConfig) -> berth_telemetry::Settings {
         instance_id: uuid::Uuid::now_v7().to_string(),
         resource: Vec::new(),
         otlp_endpoint: telemetry.otlp_endpoint.clone(),
+        good_traces: telemetry.good_joins,
+        keeps_spans: false,
         log_format: match telemetry.log_format {
             LogFormat::Text => berth_telemetry::LogFormat::Text,
             LogFormat::Json => berth_telemetry::LogFormat::Json,

@@ -270,6 +270,8 @@ impl fmt::Display for ProxyMode {
 pub struct Telemetry {
     /// Where spans go.
     pub otlp_endpoint: Option<String>,
+    /// Of a hundred joins that went well, how many send theirs.
+    pub good_joins_percent: Option<u32>,
     /// How log lines are written.
     pub log_format: Option<LogFormat>,
     /// Which events are logged.

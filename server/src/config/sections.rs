@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use berth_domain::name::NamePattern;
 use berth_domain::profile::KubeletSettings;
+use berth_telemetry::Share;
 
 use super::file::{self, Configuration};
 use super::lay::Lay;
@@ -148,6 +149,13 @@ pub(super) fn proxy(lay: &mut Lay, given: &mut Given, file: file::Proxy) -> Prox
 pub(super) fn telemetry(lay: &mut Lay, given: &mut Given, file: file::Telemetry) -> TelemetryConfig {
     let told = TelemetryConfig {
         otlp_endpoint: lay.maybe("telemetry.otlpEndpoint", given.otlp_endpoint.take(), file.otlp_endpoint),
+        good_joins: Share::percent(lay.number(
+            "telemetry.goodJoinsPercent",
+            None,
+            file.good_joins_percent,
+            100,
+            0..=100,
+        )),
         log_format: lay.shown(
             "telemetry.logFormat",
             given.log_format.take(),

@@ -98,6 +98,11 @@ impl JoinRpc {
         Self(Arc::new(joins))
     }
 
+    /// What its calls can touch.
+    pub(super) fn joins(&self) -> Arc<Joins> {
+        Arc::clone(&self.0)
+    }
+
     /// As tonic serves it to strangers.
     #[must_use]
     pub fn for_strangers(&self) -> JoinServiceServer<Self> {
@@ -133,7 +138,11 @@ impl Joins {
     }
 
     /// Who calls, let in; its own span says who.
-    async fn member<T>(&self, request: &Request<T>, span: &Span) -> Result<(Member, Identified), Diagnosis> {
+    pub(super) async fn member<T>(
+        &self,
+        request: &Request<T>,
+        span: &Span,
+    ) -> Result<(Member, Identified), Diagnosis> {
         let caller = identify(request.extensions())?;
         span.record(attribute::CONNECTION_ID, caller.peer.connection_id);
         span.record(attribute::NODE_NAME, caller.name.as_str());

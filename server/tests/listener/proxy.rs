@@ -32,6 +32,27 @@ async fn a_balancer_that_checks_for_itself_is_let_through() {
 }
 
 #[tokio::test]
+async fn a_line_of_version_1_is_taken_off_and_nothing_behind_it() {
+    let world = behind_balancers("127.0.0.0/8");
+    let line = b"PROXY TCP4 198.51.100.7 192.0.2.1 4000 443\r\n";
+    let mut client = through(&world, line).await.expect("connected");
+    client.text("/hello").await;
+    assert_eq!(world.peer().address, address("198.51.100.7:4000"));
+
+    // A balancer that checks for itself; it is shorter than any header of version 2.
+    let mut client = through(&world, b"PROXY UNKNOWN\r\n").await.expect("connected");
+    client.text("/hello").await;
+}
+
+#[tokio::test]
+async fn a_line_that_never_ends_is_refused_at_its_longest() {
+    let world = behind_balancers("127.0.0.0/8");
+    let endless = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat();
+    assert!(through(&world, &endless).await.is_err());
+    world.saw(ConnectionOutcome::ProxyHeaderInvalid, 1).await;
+}
+
+#[tokio::test]
 async fn a_required_header_that_is_missing_is_told_as_such() {
     let world = behind_balancers("127.0.0.0/8");
     assert!(Client::try_connect(&world).await.is_err());

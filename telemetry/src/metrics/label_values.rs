@@ -53,6 +53,18 @@ label_values! {
 }
 
 label_values! {
+    /// What became of spans that agents sent over their lines.
+    RelayOutcome {
+        /// They go on to the collector.
+        Passed = "passed",
+        /// The node has sent more than its share.
+        Limited = "limited",
+        /// Their names are none of Berth's.
+        Unknown = "unknown",
+    }
+}
+
+label_values! {
     /// Which certificate of the server's.
     Certificate {
         /// The CA that signs for nodes.

@@ -1,6 +1,6 @@
 //! Files by which a client finds a cluster and says who it is.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::Result;
@@ -19,7 +19,7 @@ pub(crate) enum Credentials<'a> {
 /// Writes a kubeconfig that holds all it needs. JSON is YAML.
 pub(crate) fn write(
     path: &Path,
-    server: SocketAddr,
+    server: impl Display,
     ca: &str,
     user: &str,
     credentials: Credentials<'_>,

@@ -11,6 +11,7 @@ use crate::hollow::HollowNode;
 
 /// The kubelet's files of a machine below `root`.
 pub struct MachineFiles {
+    name: String,
     kubeconfig: PathBuf,
     flags: Vec<String>,
 }
@@ -34,14 +35,28 @@ impl MachineFiles {
         });
         let kubeconfig = root.with_extension("kubeconfig");
         fs::write(&kubeconfig, below).with_context(|| format!("writing {}", kubeconfig.display()))?;
+        let name = flag(&environment, "--hostname-override=");
+        let name = name.context("the agent has named no node to its kubelet")?;
         let flags = labels(&environment).into_iter().chain(taints(&configuration)).collect();
-        Ok(Some(Self { kubeconfig, flags }))
+        Ok(Some(Self { name, kubeconfig, flags }))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The node's own way into the cluster.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The labels and taints that the agent has written down, as kubemark's flags.
+    #[must_use]
+    pub fn flags(&self) -> &[String] {
+        &self.flags
     }
 }
 
@@ -58,8 +73,12 @@ impl Cluster {
 }
 
 fn labels(environment: &str) -> Option<String> {
-    let words = environment.split(['"', ' ', '\n']);
-    words.map(str::to_owned).find(|word| word.starts_with("--node-labels="))
+    flag(environment, "--node-labels=").map(|labels| format!("--node-labels={labels}"))
+}
+
+/// The value of a flag in the kubelet's environment file.
+fn flag(environment: &str, name: &str) -> Option<String> {
+    environment.split(['"', ' ', '\n']).find_map(|word| word.strip_prefix(name)).map(str::to_owned)
 }
 
 /// `registerWithTaints` as kubemark's flag: the agent writes YAML in block style,
@@ -95,6 +114,7 @@ mod tests {
         let environment =
             "# a comment\nBERTH_KUBELET_ARGS=\"--config=/c --node-labels=a=b,c=d --hostname-override=n\"\n";
         assert_eq!(labels(environment).as_deref(), Some("--node-labels=a=b,c=d"));
+        assert_eq!(flag(environment, "--hostname-override=").as_deref(), Some("n"));
         let configuration = "podsPerCore: 0\nregisterWithTaints:\n- effect: NoSchedule\n  key: a\n  value: \"\"\n- effect: NoExecute\n  key: b\n  value: x\nrotateCertificates: false\n";
         assert_eq!(
             taints(configuration).as_deref(),

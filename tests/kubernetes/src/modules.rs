@@ -81,19 +81,27 @@ pub(crate) fn release() -> String {
     format!("{}-{}", version(), hash.get(..12).unwrap_or(&hash))
 }
 
-/// Built beside its place and renamed: a half-written program is never found.
 fn build_one(program: Program, folder: &Path) -> Result<Duration> {
+    go_build(Path::new(MODULES), &package(program), &linker_flags(), &folder.join(program.name()))
+}
+
+/// Builds a main package of the pinned modules in a folder, static, and says how
+/// long that took. Built beside its place and renamed: a half-written program is
+/// never found.
+///
+/// # Errors
+/// Go is missing, or it does not build.
+pub fn go_build(modules: &Path, package: &str, linker_flags: &str, program: &Path) -> Result<Duration> {
     let began = Instant::now();
-    let unfinished = folder.join(format!(".{}.new", program.name()));
+    let unfinished = program.with_extension("new");
     let mut go = command("go");
-    go.current_dir(MODULES).env("CGO_ENABLED", "0").env("GOWORK", "off");
-    go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", &linker_flags(), "-o"]);
-    let ended = go.arg(&unfinished).arg(package(program)).status().context("starting go build")?;
+    go.current_dir(modules).env("CGO_ENABLED", "0").env("GOWORK", "off");
+    go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", linker_flags, "-o"]);
+    let ended = go.arg(&unfinished).arg(package).status().context("starting go build")?;
     if !ended.success() {
-        bail!("go build of {} ended with {ended}; what it said is above", program.name());
+        bail!("go build of {package} ended with {ended}; what it said is above");
     }
-    fs::rename(&unfinished, folder.join(program.name()))
-        .with_context(|| format!("putting {} into {}", program.name(), folder.display()))?;
+    fs::rename(&unfinished, program).with_context(|| format!("putting {} into place", program.display()))?;
     Ok(began.elapsed())
 }
 

@@ -18,6 +18,8 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
+use crate::kubeconfig::{self, Credentials};
+
 /// The keys of a cluster, in their directory.
 pub struct Pki {
     folder: PathBuf,
@@ -36,11 +38,21 @@ pub struct Identity {
 impl Pki {
     /// Makes everything anew. The API server answers at `address` too.
     pub(crate) fn make(folder: &Path, address: IpAddr) -> Result<Self> {
+        Self::make_for(folder, &[&address.to_string()])
+    }
+
+    /// Makes everything anew, for components that are reached by these names or
+    /// addresses, and on loopback.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn make_for(folder: &Path, names: &[&str]) -> Result<Self> {
         fs::create_dir_all(folder.join("etcd")).with_context(|| format!("making {}", folder.display()))?;
         let (cluster, certificate) = authority(folder, "ca", "kubernetes")?;
         let (etcd, _) = authority(folder, "etcd/ca", "etcd-ca")?;
         let (proxy, _) = authority(folder, "front-proxy-ca", "front-proxy-ca")?;
-        let here = [address.to_string(), Ipv4Addr::LOCALHOST.to_string(), "localhost".to_owned()];
+        let loopback = [Ipv4Addr::LOCALHOST.to_string(), "localhost".to_owned()];
+        let here: Vec<String> = names.iter().map(|name| (*name).to_owned()).chain(loopback).collect();
         let service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
         let service = service.into_iter().chain([SERVICE_DOMAIN.to_owned(), SERVICE_ADDRESS.to_owned()]);
         let api_server: Vec<String> = here.iter().cloned().chain(service).collect();
@@ -48,14 +60,14 @@ impl Pki {
         let pki = Self { folder: folder.to_owned(), cluster, certificate };
         pki.put("apiserver", &serving("kube-apiserver", api_server, &pki.cluster)?)?;
         // Controller manager and scheduler, which kubeadm leaves to make their own.
-        pki.put("components", &serving("components", here.to_vec(), &pki.cluster)?)?;
+        pki.put("components", &serving("components", here.clone(), &pki.cluster)?)?;
         pki.put(
             "apiserver-kubelet-client",
             &client("kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"], YEAR, &pki.cluster)?,
         )?;
         pki.put("front-proxy-client", &client("front-proxy-client", &[], YEAR, &proxy)?)?;
-        pki.put("etcd/server", &serving("etcd", here.to_vec(), &etcd)?)?;
-        pki.put("etcd/peer", &serving("etcd", here.to_vec(), &etcd)?)?;
+        pki.put("etcd/server", &serving("etcd", here.clone(), &etcd)?)?;
+        pki.put("etcd/peer", &serving("etcd", here, &etcd)?)?;
         pki.put("apiserver-etcd-client", &client("kube-apiserver-etcd-client", &[], YEAR, &etcd)?)?;
         let accounts = KeyPair::generate().context("making the service accounts' key")?;
         keep(&folder.join("sa.key"), &accounts.serialize_pem())?;
@@ -95,6 +107,16 @@ impl Pki {
     /// There are more groups.
     pub fn identity(&self, user: &str, groups: &[&str], lasts: Duration) -> Result<Identity> {
         client(user, groups, lasts, &self.cluster)
+    }
+
+    /// Writes a kubeconfig of a user in these groups, two at most, good for a year,
+    /// towards the API server at `host:port`.
+    ///
+    /// # Errors
+    /// There are more groups, or the file cannot be written.
+    pub fn kubeconfig(&self, path: &Path, server: &str, user: &str, groups: &[&str]) -> Result<()> {
+        let identity = self.identity(user, groups, YEAR)?;
+        kubeconfig::write(path, server, self.ca_pem(), user, Credentials::Certificate(&identity))
     }
 
     pub(crate) fn ca_pem(&self) -> &str {

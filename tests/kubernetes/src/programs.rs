@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -126,13 +126,21 @@ pub fn programs_for_tests(wanted: &[Program]) -> Result<Option<Programs>> {
     Ok(None)
 }
 
-/// The directory for programs of the pinned version, outside of any clone.
+/// The directory for programs of the pinned version.
 pub(crate) fn cache() -> Result<PathBuf> {
+    Ok(berth_cache()?.join("kubernetes").join(modules::release()).join("bin"))
+}
+
+/// The directory for what is built once and outlives any clone.
+///
+/// # Errors
+/// Neither HOME nor XDG_CACHE_HOME is set.
+pub fn berth_cache() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
     let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
     let base = base.context("no place for a cache; to mend: set HOME or XDG_CACHE_HOME")?;
-    Ok(base.join(Path::new("berth/kubernetes")).join(modules::release()).join("bin"))
+    Ok(base.join("berth"))
 }
 
 /// The variable of Kubernetes' own test environments.
