@@ -1,10 +1,11 @@
-//! The commands people run: `cargo xtask` test, demo, cluster and bench.
+//! The commands people run: `cargo xtask` test, demo, cluster, machine and bench.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod bench;
 mod cluster;
 mod demo;
+mod machine;
 mod process;
 mod stage;
 mod test;
@@ -25,6 +26,9 @@ enum Task {
     /// A control plane of one's own: build, up, status, down.
     #[command(subcommand)]
     Cluster(cluster::Task),
+    /// Bare machines beside a control plane: up, shell, down.
+    #[command(subcommand)]
+    Machine(machine::Task),
     /// What joins, attendance and renewals cost, as ratios of one run.
     Bench(bench::Options),
 }
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options).map(|()| true),
         Task::Cluster(task) => cluster::run(&task),
+        Task::Machine(task) => machine::run(&task),
         Task::Bench(options) => bench::run(&options).map(|()| true),
     };
     match done {
