@@ -27,6 +27,8 @@ pub(super) struct Kept {
     units: BTreeMap<String, Unit>,
     /// What stood in directories that a node's programs fill, before they ran.
     pub(super) trees: BTreeMap<String, BTreeSet<String>>,
+    /// Archives of images that the runtime has taken in.
+    pub(super) images: BTreeSet<String>,
     /// Network links that were there before.
     pub(super) links: BTreeSet<String>,
 }
