@@ -141,7 +141,8 @@ impl NodeServices {
         let mut units = Vec::new();
         for name in record.units() {
             if let Ok(state) = self.units.look(name).await {
-                let said = if state.has_failed() { self.last_words(name, state.restarts).await } else { None };
+                let said =
+                    if state.has_failed() { self.last_words(name, state.restarts).await } else { None };
                 units.push(self.seen_unit(name, state, said));
             }
         }
@@ -225,9 +226,8 @@ impl Services for NodeServices {
         let now = Instant::now();
         watched.since.retain(|code, _| found.iter().any(|why| why.code() == *code));
         watched.is_well = found.is_empty();
-        let settled = |why: &Diagnosis| {
-            now.duration_since(*watched.since.entry(why.code()).or_insert(now)) >= SETTLED
-        };
+        let settled =
+            |why: &Diagnosis| now.duration_since(*watched.since.entry(why.code()).or_insert(now)) >= SETTLED;
         found.into_iter().filter(settled).collect()
     }
 

@@ -185,7 +185,9 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "let the machine reach {address} (route, firewall), or name an endpoint that it reaches in the profile's apiEndpoints"
         }
         Code::ServiceManagerFailed => "look there: systemctl status {unit}",
-        Code::RuntimeFailing => "journalctl --unit {unit} shows all of it; correct /etc/containerd/config.toml",
+        Code::RuntimeFailing => {
+            "journalctl --unit {unit} shows all of it; correct /etc/containerd/config.toml"
+        }
         Code::KubeletFailing => {
             "[correct {setting} in the profile, or in a file below /etc/kubernetes/kubelet.conf.d; ]journalctl --unit {unit} shows all of it"
         }

@@ -34,7 +34,8 @@ impl NodeServices {
     /// # Errors
     /// The record cannot be read, or the service manager refuses to stop a unit.
     pub async fn end(&self) -> Result<Undone, Diagnosis> {
-        let record = self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
+        let record =
+            self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
         let mut undone = Undone::default();
         let Some(expected) = record.expected().filter(|_| self.live) else { return Ok(undone) };
         // The kubelet first: it would start its pods again.
@@ -47,9 +48,9 @@ impl NodeServices {
             clean(&record, &mut undone);
             undone
         });
-        cleaned.await.map_err(|error| {
-            self.record.not_kept(io::Error::other(error.to_string()), Phase::Initialization)
-        })
+        cleaned
+            .await
+            .map_err(|error| self.record.not_kept(io::Error::other(error.to_string()), Phase::Initialization))
     }
 
     /// The units that [`NodeServices::end`] would stop.
@@ -57,7 +58,8 @@ impl NodeServices {
     /// # Errors
     /// The record cannot be read.
     pub fn would_stop(&self) -> Result<Vec<String>, Diagnosis> {
-        let record = self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
+        let record =
+            self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
         Ok(record.units().filter(|_| self.live).map(str::to_owned).collect())
     }
 
@@ -94,7 +96,9 @@ fn clean(record: &Kept, undone: &mut Undone) {
     for name in names(Path::new(LINKS)).difference(&record.links).filter(|name| is_bridge(name)) {
         match program::run("ip", &["link", "delete", name], LINK) {
             Ok(_) => undone.removed.push(Path::new(LINKS).join(name)),
-            Err(_) => undone.left.push(Left { path: Path::new(LINKS).join(name), why: "ip cannot delete it" }),
+            Err(_) => {
+                undone.left.push(Left { path: Path::new(LINKS).join(name), why: "ip cannot delete it" })
+            }
         }
     }
     if let Err(error) = packets::clean() {
@@ -191,11 +195,13 @@ fn unescaped(point: &str) -> String {
         .fold(point.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-/// Takes away what was not in a directory before the node ran, links not followed.
-fn empty(tree: &Path, before: Option<&BTreeSet<String>>, undone: &mut Undone) {
+/// Takes away what was not in a directory before the node ran, and the directory if it
+/// was not there itself. Links are not followed.
+fn empty(tree: &Path, before: Option<&Option<BTreeSet<String>>>, undone: &mut Undone) {
     // Nobody knows what was there: then nothing is taken away.
     let Some(before) = before else { return };
-    for name in names(tree).difference(before) {
+    let was_there = before.clone().unwrap_or_default();
+    for name in names(tree).difference(&was_there) {
         let path = tree.join(name);
         let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
         let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -203,6 +209,9 @@ fn empty(tree: &Path, before: Option<&BTreeSet<String>>, undone: &mut Undone) {
             Ok(()) => undone.removed.push(path),
             Err(_) => undone.left.push(Left { path, why: "it cannot be removed" }),
         }
+    }
+    if before.is_none() && fs::remove_dir(tree).is_ok() {
+        undone.removed.push(tree.to_owned());
     }
 }
 
@@ -227,12 +236,14 @@ mod tests {
         std::os::unix::fs::symlink(&outside, tree.join("pods/uid/link")).expect("a link");
         let before = BTreeSet::from(["config.yaml".to_owned()]);
         let mut undone = Undone::default();
-        empty(&tree, Some(&before), &mut undone);
+        empty(&tree, Some(&Some(before.clone())), &mut undone);
         assert_eq!(names(&tree), before);
         assert!(outside.join("theirs").exists(), "links are not followed");
         assert_eq!((undone.removed.len(), undone.left.len()), (2, 0));
         empty(&tree, None, &mut undone);
         assert_eq!(names(&tree), before, "without a record nothing goes");
+        empty(&tree, Some(&None), &mut undone);
+        assert!(!tree.exists(), "it was not there");
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub(in crate::host) fn archives(root: &Path) -> Vec<PathBuf> {
 /// The name of the image that every pod begins with: that of the archive whose own
 /// name begins with `pause`.
 pub(super) fn pause(root: &Path) -> Option<String> {
-    let is_pause = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pause"));
+    let is_pause =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pause"));
     archives(root).iter().find(is_pause).and_then(|path| name(path))
 }
 
@@ -97,7 +98,8 @@ mod tests {
         fs::create_dir_all(&images).expect("directories");
         let index = r#"{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"1","io.containerd.image.name":"localhost/berth/pause:1"}}]}"#;
         fs::write(images.join("app.tar"), tar(&[("index.json", "{}")])).expect("a file");
-        fs::write(images.join("pause.tar"), tar(&[("oci-layout", "{}"), ("./index.json", index)])).expect("a file");
+        fs::write(images.join("pause.tar"), tar(&[("oci-layout", "{}"), ("./index.json", index)]))
+            .expect("a file");
         assert_eq!(pause(root.path()).as_deref(), Some("localhost/berth/pause:1"));
         assert_eq!(archives(root.path()).len(), 2);
         let quoted = index.replace("pause:1", "pause'1");

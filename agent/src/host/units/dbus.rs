@@ -30,6 +30,7 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// systemd of the running system. The line is made when it is first needed, and
 /// again when it was lost.
+#[derive(Default)]
 pub struct Systemd {
     /// Where systemd is reached without a bus, in tests.
     socket: Option<PathBuf>,
@@ -49,12 +50,6 @@ impl Drop for Line {
     }
 }
 
-impl Default for Systemd {
-    fn default() -> Self {
-        Self { socket: None, line: Mutex::default(), ticks: Ticks::default() }
-    }
-}
-
 impl Systemd {
     /// The systemd that listens on this socket, without a bus.
     #[cfg(any(test, feature = "doubles"))]
@@ -68,7 +63,9 @@ impl Systemd {
         if let Some(line) = line.as_ref().filter(|line| !line.connection.is_closed()) {
             return Ok(line.connection.clone());
         }
-        let connection = timeout(ANSWER, connect(self.socket.as_deref())).await.map_err(|_| zbus::Error::InputOutput(late()))??;
+        let connection = timeout(ANSWER, connect(self.socket.as_deref()))
+            .await
+            .map_err(|_| zbus::Error::InputOutput(late()))??;
         let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(MANAGER.0)?.build();
         let mut signals = MessageStream::for_match_rule(rule, &connection, None).await?;
         let ticks = self.ticks.sender();
@@ -184,7 +181,7 @@ async fn property(
 ) -> zbus::Result<OwnedValue> {
     let body = (format!("{SYSTEMD}.{kind}"), name);
     let answer = call(connection, (path.as_str(), "org.freedesktop.DBus.Properties"), "Get", &body).await?;
-    Ok(answer.body().deserialize()?)
+    answer.body().deserialize()
 }
 
 fn failed(action: &'static str, unit: &str) -> impl FnOnce(zbus::Error) -> UnitsError {
