@@ -10,6 +10,7 @@ use crate::identity::{Digest, NodeIdentity, SpkiHash};
 use crate::join::JoinId;
 use crate::name::PoolName;
 use crate::phase::Phase;
+use crate::pods::PodRoutes;
 use crate::profile::Profile;
 use crate::proof::{CLIENT_PROOF_BYTES, NONCE_BYTES, SERVER_PROOF_BYTES};
 use crate::timestamp::Timestamp;
@@ -184,6 +185,8 @@ pub enum JoinFromServer {
     Registered,
     /// The join waits.
     Waiting(Diagnosis),
+    /// Where pods are, if the agent makes their network.
+    PodRoutes(PodRoutes),
     /// The Node is Ready.
     Ready {
         /// Since when.
@@ -217,6 +220,8 @@ pub enum AttendFromServer {
         /// Over which time to spread the return.
         return_within: Duration,
     },
+    /// Where pods are, if the agent makes their network.
+    PodRoutes(PodRoutes),
 }
 
 /// A new certificate.
@@ -293,6 +298,7 @@ named! {
         Self::ConfigurationRecorded => "ConfigurationRecorded",
         Self::Registered => "Registered",
         Self::Waiting(_) => "Waiting",
+        Self::PodRoutes(_) => "PodRoutes",
         Self::Ready { .. } => "Ready",
     }
 }

@@ -14,6 +14,7 @@ pub mod labels;
 pub mod name;
 pub mod node;
 pub mod phase;
+pub mod pods;
 pub mod profile;
 pub mod proof;
 pub mod quantity;

@@ -8,6 +8,7 @@ mod codec;
 mod enroll;
 mod facts;
 mod operators;
+mod pods;
 mod refusal;
 mod standing;
 

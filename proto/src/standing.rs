@@ -16,6 +16,7 @@ use crate::bounds::{Field, Malformed};
 use crate::enroll::{chain_from_wire, millis};
 use crate::facts::{facts_from_wire, facts_to_wire};
 use crate::join::v1;
+use crate::pods::{network_from_wire, network_to_wire, routes_from_wire, routes_to_wire};
 use crate::refusal::{diagnosis_from_wire, diagnosis_to_wire};
 
 /// The most failing checks of one report.
@@ -82,6 +83,7 @@ pub fn join_to_agent(said: &JoinFromServer) -> v1::JoinResponse {
         JoinFromServer::Waiting(why) => {
             Message::Waiting(v1::Waiting { diagnosis: Some(diagnosis_to_wire(why)) })
         }
+        JoinFromServer::PodRoutes(routes) => Message::PodRoutes(routes_to_wire(routes)),
         JoinFromServer::Ready { since } => Message::Ready(v1::Ready { since_unix_ms: since.millis() }),
     };
     v1::JoinResponse { message: Some(message) }
@@ -100,6 +102,7 @@ pub fn join_from_server(wire: v1::JoinResponse) -> Result<JoinFromServer, Malfor
         Message::Waiting(why) => {
             JoinFromServer::Waiting(diagnosis_from_wire(Field("Waiting", "diagnosis").there(why.diagnosis)?)?)
         }
+        Message::PodRoutes(routes) => JoinFromServer::PodRoutes(routes_from_wire(&routes)?),
         Message::Ready(ready) => JoinFromServer::Ready { since: Timestamp::from_millis(ready.since_unix_ms) },
     })
 }
@@ -140,6 +143,7 @@ pub fn attend_to_agent(said: &AttendFromServer) -> v1::AttendResponse {
         AttendFromServer::Draining { return_within } => {
             Message::Draining(v1::Draining { return_within_ms: millis(*return_within) })
         }
+        AttendFromServer::PodRoutes(routes) => Message::PodRoutes(routes_to_wire(routes)),
     };
     v1::AttendResponse { message: Some(message) }
 }
@@ -160,6 +164,7 @@ pub fn attend_from_server(wire: v1::AttendResponse) -> Result<AttendFromServer, 
         Message::Draining(draining) => AttendFromServer::Draining {
             return_within: Duration::from_millis(draining.return_within_ms.min(60_000)),
         },
+        Message::PodRoutes(routes) => AttendFromServer::PodRoutes(routes_from_wire(&routes)?),
     })
 }
 
@@ -191,6 +196,7 @@ fn profile_to_wire(profile: &Profile) -> v1::Profile {
         kubelet_configuration: serde_json::to_string(&profile.kubelet).unwrap_or_else(|_| "{}".to_owned()),
         labels: profile.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         taints: profile.taints.iter().map(ToString::to_string).collect(),
+        pod_network: network_to_wire(profile.network).into(),
     }
 }
 
@@ -221,6 +227,7 @@ fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
             .map_err(|cause| field("kubelet_configuration").invalid(cause))?,
         labels,
         taints: wire.taints.iter().map(|taint| field("taints").parse(taint)).collect::<Result<_, _>>()?,
+        network: network_from_wire(wire.pod_network),
     })
 }
 

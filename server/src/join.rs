@@ -88,6 +88,9 @@ pub trait JoinLine: Send {
 
     /// Says something to the agent.
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending>;
+
+    /// Where the line comes from, as this server's listener sees it.
+    fn from(&self) -> IpAddr;
 }
 
 /// Who calls, for limits and the record: never for identity.

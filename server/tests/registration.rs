@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where its world is not as it must be")]
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use zeroize::Zeroizing;
 struct Scripted {
     why: Mutex<Option<Diagnosis>>,
     changed: watch::Sender<()>,
+    moved: watch::Sender<u64>,
 }
 
 impl Scripted {
@@ -61,6 +63,10 @@ impl Registry for Scripted {
     fn watch(&self, _name: &NodeName) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
+
+    fn routes_changed(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
 }
 
 struct WordLine {
@@ -76,6 +82,10 @@ impl JoinLine for WordLine {
 
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending> {
         self.to_agent.send(said).await.map_err(|_| Ending::Gone)
+    }
+
+    fn from(&self) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, 7).into()
     }
 }
 

@@ -84,6 +84,7 @@ async fn profile(line: &mut dyn Joining, teller: &Teller<'_>) -> Result<Profile,
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::ConfigurationRecorded
             | JoinFromServer::Registered
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("Profile").into_diagnosis(Phase::Configuration));
             }
@@ -130,6 +131,7 @@ async fn recorded(line: &mut dyn Joining, teller: &Teller<'_>) -> Result<(), Dia
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::Profile(_)
             | JoinFromServer::Registered
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("ConfigurationRecorded").into_diagnosis(Phase::Configuration));
             }

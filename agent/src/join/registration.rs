@@ -85,6 +85,7 @@ async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::Profile(_)
             | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("Registered").into_diagnosis(Phase::Registration));
             }
@@ -124,6 +125,7 @@ async fn ready(
                         }
                         other @ (JoinFromServer::Profile(_)
                         | JoinFromServer::ConfigurationRecorded
+                        | JoinFromServer::PodRoutes(_)
                         | JoinFromServer::Registered) => {
                             return Err(other.instead_of("Ready").into_diagnosis(Phase::Registration));
                         }

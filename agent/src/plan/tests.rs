@@ -4,6 +4,7 @@ use berth_domain::facts::{HostFacts, ModuleState, Runtime, RuntimeState};
 use berth_domain::identity::NodeIdentity;
 use berth_domain::labels::{Labels, parse_label};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
@@ -65,6 +66,7 @@ fn profile() -> Profile {
             "dedicated=gpu:NoSchedule".parse().expect("a taint"),
             "spot:NoExecute".parse().expect("a taint"),
         ],
+        network: PodNetwork::None,
     }
 }
 

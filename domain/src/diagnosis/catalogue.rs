@@ -68,6 +68,9 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::ServingCertificatePending => {
             "the certificate request {request} of the kubelet on {name} waits for approval since {since}"
         }
+        Code::ServingNameUnproven => {
+            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
+        }
         Code::CertificateUntrusted => {
             "the API server does not trust the issuer of this node's certificate: it is signed by {issuer}, and the API server's client CAs are {trusted}"
         }
@@ -169,6 +172,9 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"
         }
         Code::ServingCertificatePending => "kubectl certificate approve {request}",
+        Code::ServingNameUnproven => {
+            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+        }
         Code::CertificateUntrusted => {
             "add that CA to the file that kube-apiserver's --client-ca-file names, or let berth-server sign with a CA that is in it"
         }

@@ -162,6 +162,8 @@ codes! {
     CloudProviderPending = "CLOUD_PROVIDER_PENDING", NotReady, Some(5);
     /// Nobody has approved the certificate that the kubelet wants to serve with.
     ServingCertificatePending = "SERVING_CERTIFICATE_PENDING", NotReady, Some(5);
+    /// The kubelet asks to serve under a name that is not seen to be its own.
+    ServingNameUnproven = "SERVING_NAME_UNPROVEN", NotReady, Some(5);
     /// The API server does not trust the CA that signs the nodes' certificates.
     CertificateUntrusted = "CERTIFICATE_UNTRUSTED", NotReady, Some(5);
     /// The peer sent a message out of order or out of bounds.

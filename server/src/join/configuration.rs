@@ -5,6 +5,7 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::Digest;
 use berth_domain::join::Event;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 
 use super::authorization::Member;
 use super::{Ending, JoinLine};
@@ -13,12 +14,18 @@ use crate::ports::{Clock, Cluster, Observation, Profiles};
 /// Evidence that a member has applied its profile.
 pub struct Configured<'a> {
     member: &'a Member,
+    network: PodNetwork,
 }
 
 impl<'a> Configured<'a> {
     /// Who.
     pub(super) const fn member(&self) -> &'a Member {
         self.member
+    }
+
+    /// Who makes the network of its pods.
+    pub(super) const fn network(&self) -> PodNetwork {
+        self.network
     }
 }
 
@@ -47,12 +54,13 @@ pub(super) async fn run<'a>(
             .with("field", problem.field)
             .with("problem", problem)
     })?;
+    let network = profile.network;
     line.say(JoinFromServer::Profile(Box::new(profile))).await?;
     let applied = applied(line, member, cluster, clock).await?;
     let observed = Observation::Configured { profile: applied };
     cluster.observe(&node.identity.name, observed, clock.now()).await.map_err(port)?;
     line.say(JoinFromServer::ConfigurationRecorded).await?;
-    Ok(Configured { member })
+    Ok(Configured { member, network })
 }
 
 /// Waits until the profile is applied; what keeps the agent from it is recorded.

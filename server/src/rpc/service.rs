@@ -2,6 +2,7 @@
 //! ending becomes a status.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use berth_domain::conversation::{
 };
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::proof::{ChannelBinding, Transcript};
 use berth_proto::join::v1;
 use berth_proto::join::v1::join_service_server::{JoinService, JoinServiceServer};
@@ -30,11 +32,12 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
 use super::identity::{Identified, identify, peer};
-use super::line::{ANSWERS, Enrolling, Joining, malformed};
+use super::line::{ANSWERS, Enrolling, Joining, canonical, malformed};
 use crate::attendance::{Lines, Terms, note_standing};
 use crate::join::authentication::Decoys;
 use crate::join::authorization::{Member, admit, renew};
 use crate::join::initialization::Admission;
+use crate::join::registration::Routes;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
 use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Trust};
@@ -198,6 +201,7 @@ impl Joins {
     async fn attend_until_told(
         &self,
         member: &Member,
+        from: IpAddr,
         mut requests: Streaming<v1::AttendRequest>,
         answers: &mpsc::Sender<Result<v1::AttendResponse, Status>>,
     ) -> Result<(), Ending> {
@@ -206,6 +210,8 @@ impl Joins {
         let mut changes = self.registry.watch(&node.identity.name);
         // What of its checks does not hold, once it has said so.
         let mut failing = None;
+        let network = self.network(member).await?;
+        let mut routes = Routes::of(self.registry.as_ref(), &node.identity.name, network);
         let terms = AttendFromServer::Terms {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
@@ -214,6 +220,10 @@ impl Joins {
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
         let mut silent = tokio::time::Instant::now() + patience;
         loop {
+            if let Some(routes) = routes.news() {
+                let told = AttendFromServer::PodRoutes(routes);
+                answers.send(Ok(attend_to_agent(&told))).await.map_err(|_| Ending::Gone)?;
+            }
             let heard = tokio::select! {
                 changed = open.ended.changed() => {
                     let why = open.ended.borrow_and_update().clone();
@@ -230,9 +240,11 @@ impl Joins {
                 }
                 // The registry outlives every line: the watch does not close.
                 _ = changes.changed() => {
+                    self.vouch(member, from).await?;
                     self.note_standing(member, failing.as_deref()).await?;
                     continue;
                 }
+                () = routes.changed() => continue,
                 () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
                 heard = requests.next() => heard,
             };
@@ -240,6 +252,7 @@ impl Joins {
             let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
             match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
                 AttendFromAgent::Heartbeat => {
+                    self.vouch(member, from).await?;
                     let now = self.clock.now();
                     let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
                     heard.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
@@ -250,6 +263,20 @@ impl Joins {
                 }
             }
         }
+    }
+
+    /// Who makes the network of a member's pods.
+    async fn network(&self, member: &Member) -> Result<PodNetwork, Ending> {
+        let profile = self.profiles.profile(member.node()).await;
+        let profile = profile.map_err(|error| error.into_diagnosis(Phase::Registration, self.clock.now()))?;
+        Ok(profile.network)
+    }
+
+    /// A kubelet that attends asks for a new serving certificate when the old one ends.
+    async fn vouch(&self, member: &Member, from: IpAddr) -> Result<(), Ending> {
+        let now = self.clock.now();
+        let vouched = self.registry.vouch(member.node(), from, now).await;
+        vouched.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
     }
 
     /// Nothing is noted of a node whose agent has not spoken of its checks yet.
@@ -298,10 +325,11 @@ impl JoinService for JoinRpc {
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Answer<v1::JoinResponse> {
         let joins = &self.0;
         let span = server_span(rpc::JOIN, request.metadata().as_ref());
-        let (member, _) =
+        let (member, caller) =
             joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::JOIN, &span, &why))?;
         let (answers, stream) = mpsc::channel(ANSWERS);
-        let mut line = Joining { requests: request.into_inner(), answers: answers.clone() };
+        let from = canonical(caller.peer.address.ip());
+        let mut line = Joining { requests: request.into_inner(), answers: answers.clone(), from };
         let mut open = joins.lines.open(&member.node().identity.name);
         let shared = Arc::clone(joins);
         joins.spawn(rpc::JOIN, span, answers, async move {
@@ -327,7 +355,8 @@ impl JoinService for JoinRpc {
         let world = Arc::clone(joins);
         let back = answers.clone();
         joins.spawn(rpc::ATTEND, span, answers, async move {
-            let ended = world.attend_until_told(&member, requests, &back).await;
+            let from = canonical(caller.peer.address.ip());
+            let ended = world.attend_until_told(&member, from, requests, &back).await;
             if let Err(Ending::Refused(why)) = &ended
                 && why.code() == Code::MachineBanned
             {

@@ -161,6 +161,7 @@ impl Node {
                 }
                 JoinFromServer::Registered => return Ok(talk),
                 JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+                JoinFromServer::PodRoutes(_) => bail!("pods came before Registered"),
                 JoinFromServer::Ready { .. } => bail!("Ready came before Registered"),
             }
         }
@@ -173,6 +174,7 @@ impl Node {
             JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
             JoinFromServer::Profile(_)
             | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Registered => bail!("no Ready came"),
         }
     }

@@ -140,6 +140,7 @@ fn profile(ca_bundle: &str) -> Profile {
         kubelet: Default::default(),
         labels: Default::default(),
         taints: Vec::new(),
+        network: berth_domain::pods::PodNetwork::None,
     }
 }
 
