@@ -25,7 +25,7 @@ use crate::join::Checks;
 use crate::join::authorization::check_life;
 use crate::join::book::{Book, Trace};
 use crate::ports::server::{Attending, LineError, Member, Server};
-use crate::ports::{Clock, Credential, Discard, Held, Host, Journal, Vault};
+use crate::ports::{Clock, Credential, Discard, Held, Host, Journal, Services, Vault};
 use crate::{jitter, plan, renewal};
 
 /// All that attendance can touch.
@@ -36,6 +36,8 @@ pub struct AttendWorld<'a> {
     pub host: &'a dyn Host,
     /// What is asked of the machine.
     pub checks: &'a dyn Checks,
+    /// The programs that make it a node.
+    pub services: &'a dyn Services,
     /// Keys and credentials.
     pub vault: &'a dyn Vault,
     /// What is known after a crash.
@@ -290,7 +292,8 @@ impl<'a> Attendance<'a> {
             self.write_files();
         }
         let facts: HostFacts = self.world.host.survey().await;
-        self.files.iter().cloned().chain(self.world.checks.health(&facts)).collect()
+        let programs = self.world.services.failing().await;
+        self.files.iter().cloned().chain(programs).chain(self.world.checks.health(&facts)).collect()
     }
 
     /// Ends the line, and its span with the reason.

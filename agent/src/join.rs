@@ -34,7 +34,7 @@ use self::book::Trace;
 use self::run::{Halt, Run};
 use crate::jitter;
 use crate::ports::server::Server;
-use crate::ports::{Clock, Host, Journal, Vault};
+use crate::ports::{Clock, Host, Journal, Services, Vault};
 
 /// An offset of the clocks that is worth telling (SECURITY R30).
 const WORTH_TELLING: Duration = Duration::from_secs(30);
@@ -50,6 +50,8 @@ pub struct JoinWorld<'a> {
     pub host: &'a dyn Host,
     /// What is asked of the machine.
     pub checks: &'a dyn Checks,
+    /// The programs that make it a node.
+    pub services: &'a dyn Services,
     /// Keys and credentials.
     pub vault: &'a dyn Vault,
     /// What is known after a crash.

@@ -3,29 +3,44 @@
 
 mod certificate;
 mod diff;
+mod distribution;
+mod expected;
 mod host;
+mod installed;
 mod kubelet;
+mod live;
 mod node;
+mod runtime;
 mod seen;
+mod units;
 
 pub use certificate::certificate;
 pub use diff::{Action, Change, Style, changes, diff};
+pub use distribution::{Distribution, Software};
+pub use expected::{Expected, expected};
 pub use host::host;
+pub use installed::{Binaries, Installed, Unit};
 pub use kubelet::FLAGS;
+pub use live::Live;
 pub use node::{ProfileProblem, node};
+pub use runtime::{CNI_CONFIGURATION, PAUSE_IMAGE, SOCKET, runtime};
 pub use seen::{Body, Found, Seen};
+pub(crate) use units::WANTS;
+pub use units::{CONTAINERD, KUBELET};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// An ordered list of what shall stand where. Paths are absolute, below the
-/// root that the plan is applied to, without `..`.
+/// An ordered list of what shall stand where, and what shall run then. Paths are
+/// absolute, below the root that the plan is applied to, without `..`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What shall be, parents before children.
     pub steps: Vec<Step>,
+    /// What shall be so on the running system once the steps stand.
+    pub live: Vec<Live>,
 }
 
 /// One thing that shall be.
@@ -84,7 +99,13 @@ impl Plan {
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         self.steps.extend(next.steps);
+        self.live.extend(next.live);
         self
+    }
+
+    /// The units that shall run.
+    pub fn units(&self) -> impl Iterator<Item = &Live> {
+        self.live.iter().filter(|live| matches!(live, Live::Unit { .. }))
     }
 }
 

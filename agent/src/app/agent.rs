@@ -1,6 +1,7 @@
 //! The agent's adapters, made from what it was told: the one place where they
 //! meet the ports.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::phase::Phase;
@@ -15,6 +16,8 @@ use crate::cli;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::host::Machine;
+use crate::host::services::NodeServices;
+use crate::host::units::Systemd;
 use crate::join::{JoinWorld, Patience, TokenSource, Wishes};
 use crate::journal::FileJournal;
 use crate::line::Line;
@@ -30,6 +33,7 @@ pub(super) struct Agent {
     pub(super) line: Line,
     pub(super) server: Remembered,
     checks: Preflight,
+    services: NodeServices,
     wishes: Wishes,
 }
 
@@ -50,6 +54,7 @@ impl Agent {
             line,
             server,
             checks: Preflight::new(with, host.files().clone()),
+            services: NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)?,
             host,
             wishes: wishes(&with.settings),
         })
@@ -74,6 +79,7 @@ impl Agent {
             server: &self.line,
             host: &self.host,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: &self.clock,
@@ -94,6 +100,7 @@ impl Agent {
             server: &self.line,
             host: &self.host,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: &self.clock,

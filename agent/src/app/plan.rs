@@ -1,21 +1,27 @@
 //! `plan`: what a join would change here, against what stands.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::{Context, Failure};
 use crate::cli::{Plan, PlanForm};
-use crate::host::apply::Files;
-use crate::host::survey::{self, Roots};
+use crate::host::Machine;
+use crate::host::services::NodeServices;
+use crate::host::units::Systemd;
 use crate::output;
 use crate::plan::{self, Style};
+use crate::ports::Host as _;
 
 /// Shows the plan and changes nothing. What follows from the server's profile
 /// is not known before the server is asked.
 pub(super) async fn run(with: &Context<'_>, asked: &Plan) -> Result<ExitCode, Failure> {
-    let facts = survey::complete(&Roots::machine(with.root)).await;
-    let files = Files::below(with.root).map_err(Failure::State)?;
-    let plan = plan::host(&facts);
-    let seen = files.see(&plan);
+    let host = Machine::at(with.root).map_err(Failure::State)?;
+    let facts = host.survey().await;
+    let plan = plan::host(&facts).then(plan::runtime(&facts, &host.installed()));
+    let mut seen = host.see(&plan);
+    let services = NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)?;
+    let running = services.running(&plan).await;
+    seen.live.extend(running.into_iter().map(|name| (name, "running".to_owned())));
     match asked.output {
         // The stream takes colours out where they are not wanted.
         PlanForm::Diff => output::say(&plan::diff(&plan, &seen, Style { colour: true })),

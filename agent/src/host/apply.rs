@@ -41,6 +41,11 @@ impl Files {
         Self { record: Record::of(&tree), tree }
     }
 
+    /// The tree that they lie in.
+    pub(in crate::host) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What stands at the plan's paths.
     #[must_use]
     pub fn see(&self, plan: &Plan) -> Seen {
@@ -80,7 +85,7 @@ impl Files {
         let changed: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
         let kept = plan.steps.iter().filter(|step| !changed.iter().any(|path| path == step.path())).count();
         if changes.is_empty() {
-            return Ok(Applied { changed, kept });
+            return Ok(Applied { changed, kept, live: Vec::new() });
         }
         let next = manifest.after(&changes, now);
         let pending = Pending::new(&next, changes);
@@ -88,7 +93,7 @@ impl Files {
         self.record.begin(&self.tree, &pending)?;
         self.commit(&pending, plan, &next).map_err(|failure| self.give_up(&pending, failure))?;
         self.record.tidy(&next);
-        Ok(Applied { changed, kept })
+        Ok(Applied { changed, kept, live: Vec::new() })
     }
 
     /// Puts everything back.

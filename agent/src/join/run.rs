@@ -219,11 +219,13 @@ impl<'a> Run<'a> {
     ) -> Result<Registered, Diagnosis> {
         let world = self.world;
         let version = &world.wishes.agent_version;
-        let configuring =
-            configuration::run(line, authorized, version, world.host, &self.book, world.clock, &self.teller);
+        let machine =
+            configuration::Machine { host: world.host, checks: world.checks, clock: world.clock };
+        let configuring = configuration::run(line, authorized, version, &machine, &self.book, &self.teller);
         let configured = self.phase(Phase::Configuration, configuring).await?;
-        let registering =
-            registration::run(line, configured, world.host, world.checks, &self.book, &self.teller);
+        let machine =
+            registration::Machine { host: world.host, checks: world.checks, services: world.services };
+        let registering = registration::run(line, configured, &machine, &self.book, &self.teller);
         self.phase(Phase::Registration, registering).await
     }
 

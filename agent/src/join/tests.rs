@@ -317,3 +317,25 @@ fn a_wait_is_as_long_as_asked_and_spreads_when_repeated() {
     assert_eq!(pause(after, 30, 1.0), Duration::from_secs(12));
     assert_eq!(pause(Duration::from_secs(60), 0, 1.0), Duration::from_secs(70));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_does_not_fit_its_profile_says_so_and_waits() {
+    let world = World::new();
+    world.checks.misfit_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it fits");
+    assert_eq!(world.watched.waits(), [Code::ToolMissing]);
+    let heard = "enter,ProfileRequest,Health,Configured,Registration,Health";
+    assert_eq!(world.heard(), format!("{ENROLLED},{heard}"), "once, and before anything is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_s_programs_are_started_and_waited_for() {
+    let world = World::new();
+    world.services.unstarted_for.store(1, Ordering::Relaxed);
+    world.services.unwell_for.store(3, Ordering::Relaxed);
+    world.join().await.expect("it goes on once they run");
+    assert_eq!(*world.services.started.lock().expect("unpoisoned"), ["kubelet.service"]);
+    assert_eq!(world.watched.waits()[0], Code::ServiceManagerFailed);
+    // Why it did not start, that it did, that it is not well, and that it is.
+    assert!(world.heard().ends_with("Registration,Health,Health,Health,Health"), "{}", world.heard());
+}

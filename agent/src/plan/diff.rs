@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style as Paint};
+use berth_domain::diagnosis::printable;
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Body, Content, Found, Plan, Seen, Step};
+use super::{Body, Content, Found, Live, Plan, Seen, Step};
 
 /// How a diff is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,15 +35,16 @@ pub enum Action {
 /// One change, for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Where.
+    /// Where; of a module, setting or unit its name.
     pub path: String,
-    /// `directory`, `file` or `symlink`.
+    /// `directory`, `file`, `symlink`, `module`, `setting` or `unit`.
     pub kind: &'static str,
     /// What happens.
     pub action: Action,
     /// Permission bits, octal; absent for a link and for what goes away.
     pub mode: Option<String>,
-    /// The unified diff; empty where nothing changes.
+    /// The unified diff; empty where nothing changes. What is no file has a line that
+    /// begins with `#`, which patch(1) passes over.
     pub diff: String,
 }
 
@@ -58,6 +60,7 @@ pub fn changes(plan: &Plan, seen: &Seen) -> Vec<Change> {
         mode: None,
         diff: format!("{}deleted file\n", header(path, "")),
     }));
+    all.extend(plan.live.iter().map(|live| live_change(live, seen)));
     all
 }
 
@@ -83,6 +86,26 @@ fn change(step: &Step, found: &Found) -> Option<Change> {
     let path = step.path();
     let (action, diff) = wanted.against(path, found);
     Some(Change { path: shown(path), kind, action, mode: mode.map(octal), diff })
+}
+
+/// What changes on the running system. What stands there is known only where the
+/// plan is for the running system; a unit's state the service manager alone knows.
+fn live_change(live: &Live, seen: &Seen) -> Change {
+    let name = live.name();
+    let stands = seen.live.get(name).map(String::as_str);
+    let (action, words) = match live {
+        Live::Module { .. } if stands == Some("loaded") => (Action::Keep, String::new()),
+        Live::Module { .. } => (Action::Create, format!("# load the kernel module {name}\n")),
+        Live::Setting { value, .. } if stands == Some(value) => (Action::Keep, String::new()),
+        Live::Setting { value, .. } => {
+            let is = stands.map_or_else(String::new, |stands| format!(" (it is {})", printable(stands)));
+            (Action::Replace, format!("# set {name} = {value}{is}\n"))
+        }
+        Live::Unit { .. } if stands == Some("running") => (Action::Keep, String::new()),
+        Live::Unit { .. } => (Action::Create, format!("# start {name}, once its files stand\n")),
+    };
+    let only = if words.is_empty() || seen.is_live { "" } else { "#   not here: only on the running system\n" };
+    Change { path: name.to_owned(), kind: live.kind(), action, mode: None, diff: words + only }
 }
 
 enum Wanted<'a> {
@@ -236,7 +259,7 @@ fn painted(text: &str) -> String {
     let mut inside = false;
     let mut out = String::new();
     for line in text.lines() {
-        let is_header = line.starts_with("diff --git ");
+        let is_header = line.starts_with("diff --git ") || line.starts_with("# ");
         inside = (inside || line.starts_with("@@")) && !is_header;
         let paint = match (inside, line.bytes().next()) {
             (false, _) => Paint::new().bold(),

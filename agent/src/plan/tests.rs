@@ -31,6 +31,27 @@ fn facts() -> HostFacts {
     }
 }
 
+/// A machine with programs that nobody has set up yet.
+fn installed() -> Installed {
+    Installed {
+        distribution: Distribution::of("debian", None, ""),
+        binaries: Binaries {
+            kubelet: Some("/usr/local/bin/kubelet".into()),
+            containerd: Some("/usr/local/bin/containerd".into()),
+            runc: Some("/usr/local/bin/runc".into()),
+            cni_dir: Some("/opt/cni/bin".into()),
+        },
+        resolv_conf: Some("/run/systemd/resolve/resolv.conf".into()),
+        live: true,
+        ..Installed::default()
+    }
+}
+
+/// A machine on which no runtime answers.
+fn bare() -> HostFacts {
+    HostFacts { runtimes: Vec::new(), ..facts() }
+}
+
 fn labels(texts: &[&str]) -> Labels {
     texts.iter().map(|text| parse_label(text).expect("a label")).collect()
 }
@@ -99,6 +120,14 @@ fn listed(plan: &Plan, credential: &Credential) -> String {
             }
         };
     }
+    for live in &plan.live {
+        out += &match live {
+            Live::Module { name } => format!("== module {name}\n"),
+            Live::Setting { name, value } => format!("== {name} = {value}\n"),
+            // Its digest is another each time something is worded otherwise.
+            Live::Unit { name, .. } => format!("== unit {name}\n"),
+        };
+    }
     steady(&out, credential)
 }
 
@@ -112,13 +141,87 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn the_host_s_plan_is_as_agreed() {
-    golden("plan-host", &listed(&host(&facts()), &the_credential()));
+    let mut facts = facts();
+    facts.sysctls.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
+    facts.sysctls.insert("net.ipv6.conf.all.forwarding".to_owned(), "1".to_owned());
+    golden("plan-host", &listed(&host(&facts), &the_credential()));
+}
+
+#[test]
+fn the_runtime_s_plan_is_as_agreed() {
+    golden("plan-runtime", &listed(&runtime(&bare(), &installed()), &the_credential()));
+}
+
+#[test]
+fn a_runtime_that_answers_is_its_owner_s() {
+    assert_eq!(runtime(&facts(), &installed()), Plan::default());
+    let own = Installed { own_configuration: true, ..installed() };
+    assert_ne!(runtime(&facts(), &own), Plan::default(), "what answers is Berth's own");
+    let elsewhere = Installed { live: false, ..installed() };
+    assert_ne!(runtime(&facts(), &elsewhere), Plan::default(), "it answers on another system");
+    let none = Installed { binaries: Binaries::default(), ..installed() };
+    assert_eq!(runtime(&bare(), &none), Plan::default());
+}
+
+#[test]
+fn the_runtime_is_set_as_the_machine_needs() {
+    let text = |facts: &HostFacts, installed: &Installed| {
+        let plan = runtime(facts, installed);
+        let of = |step: &Step| match step {
+            Step::File { path, content, .. } if path.ends_with("config.toml") => {
+                Some(String::from_utf8_lossy(content.bytes()).into_owned())
+            }
+            Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+        };
+        plan.steps.iter().find_map(of).expect("a configuration")
+    };
+    let mut facts = bare();
+    assert!(text(&facts, &installed()).contains("SystemdCgroup = true"));
+    assert!(text(&facts, &installed()).contains("restrict_oom_score_adj = false"));
+    facts.cgroup.version = Some(berth_domain::facts::CgroupVersion::Hybrid);
+    facts.privileges.capabilities = Some(!(1 << 24));
+    assert!(text(&facts, &installed()).contains("SystemdCgroup = false"));
+    assert!(text(&facts, &installed()).contains("restrict_oom_score_adj = true"));
+    let elsewhere = Binaries { cni_dir: Some("/usr/lib/cni".into()), ..installed().binaries };
+    let installed = Installed { binaries: elsewhere, ..installed() };
+    assert!(text(&facts, &installed).contains("bin_dirs = ['/usr/lib/cni']"));
+}
+
+#[test]
+fn a_unit_that_somebody_else_brings_is_enabled_and_not_replaced() {
+    let unit = |enabled| Unit { fragment: Some("/usr/lib/systemd/system/kubelet.service".into()), enabled };
+    let steps = |enabled| {
+        let installed = Installed { kubelet: unit(enabled), ..installed() };
+        node(&profile(), &the_credential(), &facts(), &installed).expect("a plan").steps
+    };
+    let link = Step::Symlink {
+        path: "/etc/systemd/system/multi-user.target.wants/kubelet.service".into(),
+        target: "/usr/lib/systemd/system/kubelet.service".into(),
+    };
+    let is_unit = |step: &Step| step.path().ends_with("system/kubelet.service");
+    assert!(steps(false).contains(&link) && !steps(false).iter().any(is_unit));
+    assert!(!steps(true).contains(&link) && !steps(true).iter().any(is_unit));
+    assert!(steps(true).iter().any(|step| step.path().ends_with("kubelet.service.d/20-berth.conf")));
+}
+
+#[test]
+fn a_kubelet_is_started_anew_for_what_it_reads_once() {
+    let reads = |profile: &Profile, credential: &Credential| {
+        node(profile, credential, &facts(), &installed()).expect("a plan").live
+    };
+    let one = the_credential();
+    assert_eq!(reads(&profile(), &one), reads(&profile(), &the_credential()), "a certificate is read again");
+    let mut other = profile();
+    other.kubelet.insert("maxPods".to_owned(), json!(111));
+    assert_ne!(reads(&profile(), &one), reads(&other, &one));
+    let elsewhere = Profile { api_endpoints: vec!["https://10.0.0.12:6443".to_owned()], ..profile() };
+    assert_ne!(reads(&profile(), &one), reads(&elsewhere, &one));
 }
 
 #[test]
 fn the_node_s_plan_is_as_agreed() {
     let credential = the_credential();
-    golden("plan-node", &listed(&node(&profile(), &credential, &facts()).expect("a plan"), &credential));
+    golden("plan-node", &listed(&node(&profile(), &credential, &facts(), &installed()).expect("a plan"), &credential));
 }
 
 #[test]
@@ -133,20 +236,20 @@ fn the_smallest_profile_gives_a_plan_without_an_api_server() {
     };
     golden(
         "plan-node-smallest",
-        &listed(&node(&profile, &credential, &HostFacts::default()).expect("a plan"), &credential),
+        &listed(&node(&profile, &credential, &HostFacts::default(), &Installed::default()).expect("a plan"), &credential),
     );
 }
 
 #[test]
 fn a_plan_is_the_same_every_time() {
     let credential = the_credential();
-    let made = || node(&profile(), &credential, &facts()).expect("a plan");
+    let made = || node(&profile(), &credential, &facts(), &installed()).expect("a plan");
     assert_eq!(made(), made());
 }
 
 #[test]
 fn every_path_is_absolute_and_parents_come_before_children() {
-    let plan = host(&facts()).then(node(&profile(), &the_credential(), &facts()).expect("a plan"));
+    let plan = host(&facts()).then(node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan"));
     for (number, step) in plan.steps.iter().enumerate() {
         let path = step.path();
         assert!(path.is_absolute() && !path.to_string_lossy().contains(".."), "{step:?}");
@@ -216,14 +319,14 @@ fn a_profile_that_cannot_be_applied_names_the_field() {
             "node",
         ),
     ] {
-        let problem = node(&profile, &the_credential(), &facts()).expect_err(field);
+        let problem = node(&profile, &the_credential(), &facts(), &installed()).expect_err(field);
         assert_eq!(problem.field(), field);
         let why = problem.into_diagnosis(Phase::Configuration);
         assert!(why.mend().ends_with(field), "{}", why.mend());
         assert!(!why.cause().contains("(unknown)"), "{}", why.cause());
     }
     let same = with(json!({"rotateCertificates": false, "authentication": {"webhook": {"cacheTTL": "2m"}}}));
-    assert!(node(&same, &the_credential(), &facts()).is_ok(), "what the agent sets anyway may be said");
+    assert!(node(&same, &the_credential(), &facts(), &installed()).is_ok(), "what the agent sets anyway may be said");
 }
 
 #[test]
@@ -231,7 +334,7 @@ fn a_text_that_yaml_would_take_for_something_else_stays_a_text() {
     let mut profile = profile();
     let odd = json!({"a": "yes", "b": "0x10", "c": "1e3", "d": "null", "e": "# no", "f": "a: b", "g": "12:30:45", "h": "\n- x"});
     profile.kubelet.insert("odd".to_owned(), odd.clone());
-    let plan = node(&profile, &the_credential(), &facts()).expect("a plan");
+    let plan = node(&profile, &the_credential(), &facts(), &installed()).expect("a plan");
     let text = plan.steps.iter().find_map(|step| match step {
         Step::File { path, content, .. } if path.ends_with("config.yaml") => {
             Some(String::from_utf8(content.bytes().to_vec()).expect("text"))
@@ -272,7 +375,7 @@ fn seen_differently(plan: &Plan) -> Seen {
 #[test]
 fn a_diff_reads_as_people_expect_and_shows_no_secret() {
     let credential = the_credential();
-    let plan = node(&profile(), &credential, &facts()).expect("a plan");
+    let plan = node(&profile(), &credential, &facts(), &installed()).expect("a plan");
     let text = diff(&plan, &seen_differently(&plan), Style::default());
     assert!(!text.contains("PRIVATE KEY") && !text.contains('\u{1b}'));
     let steady = steady(&text, &credential);
@@ -291,7 +394,7 @@ fn a_diff_reads_as_people_expect_and_shows_no_secret() {
 
 #[test]
 fn a_plan_that_stands_has_no_changes() {
-    let plan = node(&profile(), &the_credential(), &facts()).expect("a plan");
+    let plan = node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan");
     let mut seen = Seen::default();
     for step in &plan.steps {
         let found = match step {
@@ -304,6 +407,7 @@ fn a_plan_that_stands_has_no_changes() {
         };
         seen.found.insert(step.path().to_owned(), found);
     }
+    seen.live.insert(KUBELET, "running".to_owned());
     assert_eq!(diff(&plan, &seen, Style::default()), "no changes\n");
     assert!(
         changes(&plan, &seen).iter().all(|change| change.action == Action::Keep && change.diff.is_empty())

@@ -33,7 +33,7 @@ fn a_plan_stands_once_it_is_applied(world: &dyn World) {
             file("/etc/a/b/file", 0o600, "one"),
             link("/etc/a/link", "b/file"),
             directory("/var/d", 0o700),
-        ],
+        ], ..Plan::default()
     };
     assert!(changes(&plan, &host.see(&plan)).iter().all(|change| change.action == Action::Create));
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
@@ -57,7 +57,7 @@ fn what_stands_already_is_kept(world: &dyn World) {
     world.put("/etc", Some(Node::Directory { mode: 0o755 }));
     world.put("/etc/narrow", Some(Node::Directory { mode: 0o700 }));
     world.put("/etc/same", Some(node_file(0o644, "same")));
-    let plan = Plan { steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")] };
+    let plan = Plan { steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")], ..Plan::default() };
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
     assert_eq!((applied.changed, applied.kept), (Vec::new(), 2));
     assert_eq!(world.at("/etc/narrow"), Some(Node::Directory { mode: 0o700 }), "a narrower mode stays");
@@ -80,7 +80,7 @@ fn what_no_plan_replaces_stops_all_of_it(world: &dyn World) {
         (directory("/etc/file", 0o755), "/etc/file"),
         (file("/etc/file/below", 0o644, "x"), "/etc/file"),
     ] {
-        let plan = Plan { steps: vec![file("/etc/first", 0o644, "x"), step] };
+        let plan = Plan { steps: vec![file("/etc/first", 0o644, "x"), step], ..Plan::default() };
         let refused = world.host().apply(&plan, now()).expect_err("something is in the way");
         assert!(
             matches!(refused, ApplyError::InTheWay { .. } | ApplyError::NotWritten { .. }),
@@ -105,7 +105,7 @@ fn undo_brings_back_what_stood_there_before_the_first_plan(world: &dyn World) {
                 link("/etc/link", generation),
                 directory("/etc/wide", 0o700),
                 file("/etc/new/file", 0o600, generation),
-            ],
+            ], ..Plan::default()
         };
         host.apply(&plan, now()).expect("nothing is in the way");
         assert_eq!(world.at("/etc/file"), Some(node_file(0o600, generation)));
@@ -129,7 +129,7 @@ fn what_somebody_has_changed_since_is_left(world: &dyn World) {
             file("/etc/a/edited", 0o644, "ours"),
             file("/etc/b/ours", 0o644, "ours"),
             directory("/etc/c", 0o755),
-        ],
+        ], ..Plan::default()
     };
     host.apply(&plan, now()).expect("nothing is in the way");
     world.put("/etc/a/edited", Some(node_file(0o644, "edited")));
@@ -156,7 +156,7 @@ fn only_what_berth_made_is_retired(world: &dyn World) {
                 prefix: "pem-".into(),
                 keep: keep.iter().map(ToString::to_string).collect(),
             },
-        ],
+        ], ..Plan::default()
     };
     host.apply(&plan("pem-1", &["pem-1"]), now()).expect("nothing is in the way");
     host.apply(&plan("pem-2", &["pem-2", "pem-1"]), now()).expect("nothing is in the way");

@@ -5,4 +5,5 @@
 mod clock;
 mod host;
 mod journal;
+mod units;
 mod vault;

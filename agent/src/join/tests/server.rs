@@ -135,7 +135,7 @@ fn profile(ca_bundle: &str) -> Profile {
         cluster_id: "c-1".to_owned(),
         cluster_name: "berth".to_owned(),
         node: node(),
-        api_endpoints: Vec::new(),
+        api_endpoints: vec!["https://10.0.0.1:6443".to_owned()],
         ca_bundle: ca_bundle.to_owned(),
         kubelet: Default::default(),
         labels: Default::default(),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::HostFacts;
 use berth_domain::phase::Phase;
+use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{JoinToken, MINT_ENTROPY};
 use futures_util::FutureExt as _;
@@ -19,9 +20,9 @@ use zeroize::Zeroizing;
 use super::authority::Authority;
 use super::server::Double;
 use crate::join::{Checks, JoinWorld, Observer, Patience, Progress, Ready, TokenSource, Wishes, join};
-use crate::plan::{Plan, Seen};
+use crate::plan::{Binaries, Expected, Installed, Plan, Seen};
 use crate::ports::doubles::{ManualClock, MemoryJournal, MemoryVault};
-use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Undone};
+use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Services, Undone};
 
 /// A machine in memory. Its clock is right unless it is set.
 pub(crate) struct World {
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) journal: MemoryJournal,
     pub(crate) host: Machine,
     pub(crate) checks: Health,
+    pub(crate) services: Programs,
     pub(crate) token: Pocket,
     pub(crate) wishes: Wishes,
     pub(crate) patience: Patience,
@@ -82,6 +84,11 @@ impl Host for Machine {
         facts
     }
 
+    fn installed(&self) -> Installed {
+        let binaries = Binaries { kubelet: Some("/usr/bin/kubelet".into()), ..Binaries::default() };
+        Installed { binaries, live: true, ..Installed::default() }
+    }
+
     fn see(&self, _plan: &Plan) -> Seen {
         Seen::default()
     }
@@ -108,6 +115,7 @@ impl Host for Machine {
 #[derive(Default)]
 pub(crate) struct Health {
     pub(crate) unfit_for: AtomicU32,
+    pub(crate) misfit_for: AtomicU32,
     pub(crate) unhealthy_for: AtomicU32,
 }
 
@@ -117,9 +125,42 @@ impl Checks for Health {
         bad.then(|| Diagnosis::new(Code::SwapOn, Phase::Initialization)).into_iter().collect()
     }
 
+    fn fits(&self, _profile: &Profile, _facts: &HostFacts, _installed: &Installed) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.misfit_for);
+        bad.then(|| Diagnosis::new(Code::ToolMissing, Phase::Configuration)).into_iter().collect()
+    }
+
     fn health(&self, _facts: &HostFacts) -> Vec<Diagnosis> {
         let bad = counted_down(&self.unhealthy_for);
         bad.then(|| Diagnosis::new(Code::DiskSpaceTooLow, Phase::Registration)).into_iter().collect()
+    }
+}
+
+/// Programs that do not start, or do not run well, for a while.
+#[derive(Default)]
+pub(crate) struct Programs {
+    pub(crate) unstarted_for: AtomicU32,
+    pub(crate) unwell_for: AtomicU32,
+    pub(crate) started: Mutex<Vec<&'static str>>,
+}
+
+#[async_trait]
+impl Services for Programs {
+    async fn start(&self, plan: &Plan, _expected: &Expected) -> Result<(), Diagnosis> {
+        if counted_down(&self.unstarted_for) {
+            return Err(Diagnosis::new(Code::ServiceManagerFailed, Phase::Registration));
+        }
+        *self.started.lock().expect("unpoisoned") = plan.units().map(|unit| unit.name()).collect();
+        Ok(())
+    }
+
+    async fn failing(&self) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.unwell_for);
+        bad.then(|| Diagnosis::new(Code::KubeletFailing, Phase::Registration)).into_iter().collect()
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -184,6 +225,7 @@ impl World {
             journal: MemoryJournal::default(),
             host: Machine::default(),
             checks: Health::default(),
+            services: Programs::default(),
             token: Pocket(Mutex::new(Some(token))),
             wishes: Wishes { agent_version: "0.1.0".to_owned(), ..Wishes::default() },
             patience: Patience { deadline: Some(Instant::now() + Duration::from_secs(600)), no_wait: false },
@@ -202,6 +244,7 @@ impl World {
             server: &self.server,
             host: &self.host,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: self.clock() as &dyn Clock,

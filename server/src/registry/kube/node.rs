@@ -32,6 +32,10 @@ const KUBELET_PORT: u16 = 10_250;
 /// Put on and taken away as the Ready condition says (k/k pkg/controller/nodelifecycle).
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
+/// The kubelet's conditions of pressure, and what is short (k/k pkg/kubelet/eviction).
+const PRESSURES: [(&str, &str); 3] =
+    [("DiskPressure", "disk space"), ("MemoryPressure", "memory"), ("PIDPressure", "process ids")];
+
 /// What of a Node the registry looks at. The rest, images and their sizes above
 /// all, would fill the memory of every replica.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,6 +137,18 @@ impl SeenNode {
         }
         if let Some(network) = condition("NetworkUnavailable").filter(|network| network.holds) {
             return Some(not_ready(&network.words));
+        }
+        // The Node stays Ready under pressure, and takes no pods.
+        let pressed = PRESSURES.iter().find_map(|(kind, resource)| {
+            condition(kind).filter(|condition| condition.holds).map(|condition| (resource, condition))
+        });
+        if let Some((resource, condition)) = pressed {
+            return Some(
+                Diagnosis::new(Code::NodeUnderPressure, Phase::Registration)
+                    .with("name", &self.name)
+                    .with("resource", resource)
+                    .with("figures", &condition.words),
+            );
         }
         let taint = |key: &str| self.taints.iter().find(|taint| taint.key == key);
         if let Some(cloud) = taint(CLOUD_TAINT) {
