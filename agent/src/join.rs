@@ -9,6 +9,7 @@ pub mod configuration;
 pub mod registration;
 
 pub(crate) mod book;
+pub mod network;
 mod progress;
 mod run;
 

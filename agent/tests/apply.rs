@@ -59,7 +59,8 @@ fn plan() -> Plan {
             file("/etc/first", "first"),
             file(DEEP, "ours"),
             Step::Symlink { path: "/etc/kubernetes/current".into(), target: "pki/ca.crt".into() },
-        ], ..Plan::default()
+        ],
+        ..Plan::default()
     }
 }
 
@@ -188,7 +189,8 @@ fn what_stands_already_is_not_written_again() {
 fn an_empty_root_is_empty_again_but_for_the_agent_s_own_parents() {
     let world = World::new();
     let machine = world.machine();
-    let plan = plan().then(Plan { steps: vec![file("/var/lib/kubelet/config.yaml", "x")], ..Plan::default() });
+    let plan =
+        plan().then(Plan { steps: vec![file("/var/lib/kubelet/config.yaml", "x")], ..Plan::default() });
     machine.apply(&plan, now()).expect("nothing is in the way");
     let undone = machine.undo(now()).expect("nothing is in the way");
     assert_eq!(undone.left, []);

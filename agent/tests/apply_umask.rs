@@ -25,7 +25,8 @@ fn no_umask_changes_a_mode() {
                 file("/pki/secret", 0o600),
                 file("/public", 0o644),
                 file("/implied/public", 0o644),
-            ], ..Plan::default()
+            ],
+            ..Plan::default()
         };
         let machine = Machine::at(root.path()).expect("a directory");
         let before = rustix::process::umask(Mode::from_raw_mode(umask));

@@ -17,7 +17,9 @@ const LATER: [&str; 1] = ["ImportCredential"];
 fn the_agent_s_service_is_what_systemd_takes() {
     let unit = fs::read_to_string(deploy("systemd/berth-agent.service")).expect("the unit");
     verify("berth-agent.service", &with_program(&unit, "/usr/local/bin/berth-agent"));
-    for line in ["Type=notify", "RestartPreventExitStatus=2 3 4 5", "LoadCredential=join-token", "WatchdogSec="] {
+    for line in
+        ["Type=notify", "RestartPreventExitStatus=2 3 4 5", "LoadCredential=join-token", "WatchdogSec="]
+    {
         assert!(unit.contains(line), "{line}");
     }
 }
@@ -54,12 +56,13 @@ fn the_units_that_a_join_writes_are_what_systemd_takes() {
     let unit = changes.iter().find(|change| {
         change.get("path").and_then(|path| path.as_str()) == Some("/etc/systemd/system/containerd.service")
     });
-    let diff = unit.and_then(|unit| unit.get("diff")).and_then(|diff| diff.as_str()).expect("the unit's diff");
-    let text: String =
-        diff.lines().filter_map(|line| line.strip_prefix('+')).filter(|line| !line.starts_with("++")).fold(
-            String::new(),
-            |text, line| text + line + "\n",
-        );
+    let diff =
+        unit.and_then(|unit| unit.get("diff")).and_then(|diff| diff.as_str()).expect("the unit's diff");
+    let text: String = diff
+        .lines()
+        .filter_map(|line| line.strip_prefix('+'))
+        .filter(|line| !line.starts_with("++"))
+        .fold(String::new(), |text, line| text + line + "\n");
     verify("containerd.service", &with_program(&text, "/usr/local/bin/containerd"));
 }
 

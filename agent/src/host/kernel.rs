@@ -142,9 +142,7 @@ impl Kernel {
 
     fn keep(&self, record: &Record) -> Result<(), ApplyError> {
         let written = serde_json::to_vec_pretty(record).map_err(io::Error::from);
-        written
-            .and_then(|content| self.state.write(RECORD, &content))
-            .map_err(|cause| self.not_kept(cause))
+        written.and_then(|content| self.state.write(RECORD, &content)).map_err(|cause| self.not_kept(cause))
     }
 
     fn not_kept(&self, cause: io::Error) -> ApplyError {

@@ -6,6 +6,7 @@ mod judge;
 mod packets;
 mod probes;
 mod record;
+mod routes;
 mod words;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use tokio::time::{Instant, sleep};
 
 use self::judge::{Seen, SeenUnit};
@@ -126,7 +128,8 @@ impl NodeServices {
         let mut units = Vec::new();
         for name in record.units() {
             if let Ok(state) = self.units.look(name).await {
-                let said = if state.has_failed() { self.last_words(name, state.restarts).await } else { None };
+                let said =
+                    if state.has_failed() { self.last_words(name, state.restarts).await } else { None };
                 units.push(self.seen_unit(name, state, said));
             }
         }
@@ -207,10 +210,19 @@ impl Services for NodeServices {
         let now = Instant::now();
         watched.since.retain(|code, _| found.iter().any(|why| why.code() == *code));
         watched.is_well = found.is_empty();
-        let settled = |why: &Diagnosis| {
-            now.duration_since(*watched.since.entry(why.code()).or_insert(now)) >= SETTLED
-        };
+        let settled =
+            |why: &Diagnosis| now.duration_since(*watched.since.entry(why.code()).or_insert(now)) >= SETTLED;
         found.into_iter().filter(settled).collect()
+    }
+
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis> {
+        if !self.live {
+            return Ok(());
+        }
+        let routes = routes.clone();
+        let laid = tokio::task::spawn_blocking(move || routes::lay(&routes)).await;
+        laid.unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| Diagnosis::new(Code::PodRoutesNotLaid, Phase::Registration).with("error", error))
     }
 
     async fn changed(&self) {

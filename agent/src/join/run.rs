@@ -219,12 +219,15 @@ impl<'a> Run<'a> {
     ) -> Result<Registered, Diagnosis> {
         let world = self.world;
         let version = &world.wishes.agent_version;
-        let machine =
-            configuration::Machine { host: world.host, checks: world.checks, clock: world.clock };
+        let machine = configuration::Machine { host: world.host, checks: world.checks, clock: world.clock };
         let configuring = configuration::run(line, authorized, version, &machine, &self.book, &self.teller);
         let configured = self.phase(Phase::Configuration, configuring).await?;
-        let machine =
-            registration::Machine { host: world.host, checks: world.checks, services: world.services };
+        let machine = registration::Machine {
+            host: world.host,
+            checks: world.checks,
+            services: world.services,
+            clock: world.clock,
+        };
         let registering = registration::run(line, configured, &machine, &self.book, &self.teller);
         self.phase(Phase::Registration, registering).await
     }

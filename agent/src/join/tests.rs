@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use berth_domain::conversation::{EnrollFromServer, Issued};
 use berth_domain::diagnosis::Code;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 
 use self::authority::Authority;
 use self::server::{Wrong, node};
@@ -338,4 +339,16 @@ async fn the_node_s_programs_are_started_and_waited_for() {
     assert_eq!(world.watched.waits()[0], Code::ServiceManagerFailed);
     // Why it did not start, that it did, that it is not well, and that it is.
     assert!(world.heard().ends_with("Registration,Health,Health,Health,Health"), "{}", world.heard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_network_of_pods_is_laid_where_the_server_says_they_are() {
+    let world = World::new();
+    let routes = PodRoutes { own: vec!["10.244.1.0/24".parse().expect("a range")], others: Vec::new() };
+    world.server.script().pods = Some(routes.clone());
+    world.services.unrouted_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it is laid");
+    assert_eq!(*world.services.routes.lock().expect("unpoisoned"), Some(routes));
+    assert!(world.host.has("/etc/cni/net.d/10-berth.conflist"));
+    assert_eq!(world.watched.waits(), [Code::PodRoutesNotLaid]);
 }

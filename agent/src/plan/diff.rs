@@ -104,7 +104,8 @@ fn live_change(live: &Live, seen: &Seen) -> Change {
         Live::Unit { .. } if stands == Some("running") => (Action::Keep, String::new()),
         Live::Unit { .. } => (Action::Create, format!("# start {name}, once its files stand\n")),
     };
-    let only = if words.is_empty() || seen.is_live { "" } else { "#   not here: only on the running system\n" };
+    let only =
+        if words.is_empty() || seen.is_live { "" } else { "#   not here: only on the running system\n" };
     Change { path: name.to_owned(), kind: live.kind(), action, mode: None, diff: words + only }
 }
 

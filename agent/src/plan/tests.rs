@@ -221,7 +221,10 @@ fn a_kubelet_is_started_anew_for_what_it_reads_once() {
 #[test]
 fn the_node_s_plan_is_as_agreed() {
     let credential = the_credential();
-    golden("plan-node", &listed(&node(&profile(), &credential, &facts(), &installed()).expect("a plan"), &credential));
+    golden(
+        "plan-node",
+        &listed(&node(&profile(), &credential, &facts(), &installed()).expect("a plan"), &credential),
+    );
 }
 
 #[test]
@@ -236,7 +239,10 @@ fn the_smallest_profile_gives_a_plan_without_an_api_server() {
     };
     golden(
         "plan-node-smallest",
-        &listed(&node(&profile, &credential, &HostFacts::default(), &Installed::default()).expect("a plan"), &credential),
+        &listed(
+            &node(&profile, &credential, &HostFacts::default(), &Installed::default()).expect("a plan"),
+            &credential,
+        ),
     );
 }
 
@@ -249,7 +255,8 @@ fn a_plan_is_the_same_every_time() {
 
 #[test]
 fn every_path_is_absolute_and_parents_come_before_children() {
-    let plan = host(&facts()).then(node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan"));
+    let plan =
+        host(&facts()).then(node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan"));
     for (number, step) in plan.steps.iter().enumerate() {
         let path = step.path();
         assert!(path.is_absolute() && !path.to_string_lossy().contains(".."), "{step:?}");
@@ -326,7 +333,10 @@ fn a_profile_that_cannot_be_applied_names_the_field() {
         assert!(!why.cause().contains("(unknown)"), "{}", why.cause());
     }
     let same = with(json!({"rotateCertificates": false, "authentication": {"webhook": {"cacheTTL": "2m"}}}));
-    assert!(node(&same, &the_credential(), &facts(), &installed()).is_ok(), "what the agent sets anyway may be said");
+    assert!(
+        node(&same, &the_credential(), &facts(), &installed()).is_ok(),
+        "what the agent sets anyway may be said"
+    );
 }
 
 #[test]

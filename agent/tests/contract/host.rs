@@ -33,7 +33,8 @@ fn a_plan_stands_once_it_is_applied(world: &dyn World) {
             file("/etc/a/b/file", 0o600, "one"),
             link("/etc/a/link", "b/file"),
             directory("/var/d", 0o700),
-        ], ..Plan::default()
+        ],
+        ..Plan::default()
     };
     assert!(changes(&plan, &host.see(&plan)).iter().all(|change| change.action == Action::Create));
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
@@ -57,7 +58,10 @@ fn what_stands_already_is_kept(world: &dyn World) {
     world.put("/etc", Some(Node::Directory { mode: 0o755 }));
     world.put("/etc/narrow", Some(Node::Directory { mode: 0o700 }));
     world.put("/etc/same", Some(node_file(0o644, "same")));
-    let plan = Plan { steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")], ..Plan::default() };
+    let plan = Plan {
+        steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")],
+        ..Plan::default()
+    };
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
     assert_eq!((applied.changed, applied.kept), (Vec::new(), 2));
     assert_eq!(world.at("/etc/narrow"), Some(Node::Directory { mode: 0o700 }), "a narrower mode stays");
@@ -105,7 +109,8 @@ fn undo_brings_back_what_stood_there_before_the_first_plan(world: &dyn World) {
                 link("/etc/link", generation),
                 directory("/etc/wide", 0o700),
                 file("/etc/new/file", 0o600, generation),
-            ], ..Plan::default()
+            ],
+            ..Plan::default()
         };
         host.apply(&plan, now()).expect("nothing is in the way");
         assert_eq!(world.at("/etc/file"), Some(node_file(0o600, generation)));
@@ -129,7 +134,8 @@ fn what_somebody_has_changed_since_is_left(world: &dyn World) {
             file("/etc/a/edited", 0o644, "ours"),
             file("/etc/b/ours", 0o644, "ours"),
             directory("/etc/c", 0o755),
-        ], ..Plan::default()
+        ],
+        ..Plan::default()
     };
     host.apply(&plan, now()).expect("nothing is in the way");
     world.put("/etc/a/edited", Some(node_file(0o644, "edited")));
@@ -156,7 +162,8 @@ fn only_what_berth_made_is_retired(world: &dyn World) {
                 prefix: "pem-".into(),
                 keep: keep.iter().map(ToString::to_string).collect(),
             },
-        ], ..Plan::default()
+        ],
+        ..Plan::default()
     };
     host.apply(&plan("pem-1", &["pem-1"]), now()).expect("nothing is in the way");
     host.apply(&plan("pem-2", &["pem-2", "pem-1"]), now()).expect("nothing is in the way");

@@ -81,6 +81,7 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::ServingCertificatePending => {
             "the certificate request {request} of the kubelet on {name} waits for approval since {since}"
         }
+        Code::PodRoutesNotLaid => "the routes to the pods of other nodes could not be laid: {error}",
         Code::ServingNameUnproven => {
             "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
         }
@@ -188,7 +189,9 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "let the machine reach {address} (route, firewall), or name an endpoint that it reaches in the profile's apiEndpoints"
         }
         Code::ServiceManagerFailed => "look there: systemctl status {unit}",
-        Code::RuntimeFailing => "journalctl --unit {unit} shows all of it; correct /etc/containerd/config.toml",
+        Code::RuntimeFailing => {
+            "journalctl --unit {unit} shows all of it; correct /etc/containerd/config.toml"
+        }
         Code::KubeletFailing => {
             "[correct {setting} in the profile, or in a file below /etc/kubernetes/kubelet.conf.d; ]journalctl --unit {unit} shows all of it"
         }
@@ -204,6 +207,9 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"
         }
         Code::ServingCertificatePending => "kubectl certificate approve {request}",
+        Code::PodRoutesNotLaid => {
+            "install ip and nft where one is missing (packages iproute2 and nftables); nodes whose pods the agent connects must be on one network, without a router in between"
+        }
         Code::ServingNameUnproven => {
             "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
         }

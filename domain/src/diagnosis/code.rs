@@ -180,6 +180,8 @@ codes! {
     CloudProviderPending = "CLOUD_PROVIDER_PENDING", NotReady, Some(5);
     /// Nobody has approved the certificate that the kubelet wants to serve with.
     ServingCertificatePending = "SERVING_CERTIFICATE_PENDING", NotReady, Some(5);
+    /// The routes to the pods of other nodes could not be laid.
+    PodRoutesNotLaid = "POD_ROUTES_NOT_LAID", NotReady, Some(3);
     /// The kubelet asks to serve under a name that is not seen to be its own.
     ServingNameUnproven = "SERVING_NAME_UNPROVEN", NotReady, Some(5);
     /// The API server does not trust the CA that signs the nodes' certificates.

@@ -77,7 +77,8 @@ fn plan(generation: u32) -> Plan {
                 keep: vec![pem],
             },
             file("/etc/kubernetes/kubelet.conf", 0o600, format!("ours {generation}")),
-        ], ..Plan::default()
+        ],
+        ..Plan::default()
     }
 }
 

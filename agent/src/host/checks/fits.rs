@@ -59,7 +59,9 @@ fn kubelet(facts: &HostFacts, installed: &Installed) -> Option<Diagnosis> {
     let problem = match kubelet.arch {
         Some(built) if built == machine => return None,
         Some(built) => format!("it is built for {built}, and this machine is {machine}"),
-        None => "it is no program of an architecture of Kubernetes: the file is damaged, or a script".to_owned(),
+        None => {
+            "it is no program of an architecture of Kubernetes: the file is damaged, or a script".to_owned()
+        }
     };
     Some(
         found(Code::KubeletUnfit, CheckId::Kubelet)
@@ -144,6 +146,7 @@ mod tests {
             kubelet: serde_json::from_value(kubelet).expect("an object"),
             labels: Default::default(),
             taints: Vec::new(),
+            network: Default::default(),
         }
     }
 
@@ -187,10 +190,7 @@ mod tests {
         let (mut facts, installed) = fit();
         facts.swaps = vec![Swap { name: "/swap".to_owned(), size_bytes: 1 }];
         facts.cgroup.version = Some(CgroupVersion::Hybrid);
-        assert_eq!(
-            codes(&profile(json!({})), &facts, &installed),
-            [Code::SwapOn, Code::CgroupVersion1]
-        );
+        assert_eq!(codes(&profile(json!({})), &facts, &installed), [Code::SwapOn, Code::CgroupVersion1]);
         let lenient = profile(json!({ "failSwapOn": false, "failCgroupV1": false }));
         assert_eq!(codes(&lenient, &facts, &installed), []);
         let older = Kubelet { version: Some("v1.34.1".to_owned()), ..facts.kubelet.take().expect("one") };
@@ -234,7 +234,10 @@ mod tests {
         facts.tools.insert("nft".to_owned(), Some("/usr/sbin/nft".to_owned()));
         let unfit = fits(&profile(json!({})), &facts, &installed);
         assert_eq!(unfit.len(), 1);
-        assert_eq!((unfit[0].value("tool"), unfit[0].value("check")), (Some("conntrack"), Some("FileExisting-conntrack")));
+        assert_eq!(
+            (unfit[0].value("tool"), unfit[0].value("check")),
+            (Some("conntrack"), Some("FileExisting-conntrack"))
+        );
         assert_eq!(unfit[0].mend(), "install the package conntrack-tools: dnf install conntrack-tools");
     }
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
 use super::record::{Kept, LINKS, TREES, names};
-use super::{NodeServices, packets, refused};
+use super::{NodeServices, packets, refused, routes};
 use crate::host::cri::Cri;
 use crate::host::{program, survey};
 use crate::plan::{CONTAINERD, KUBELET};
@@ -34,7 +34,8 @@ impl NodeServices {
     /// # Errors
     /// The record cannot be read, or the service manager refuses to stop a unit.
     pub async fn end(&self) -> Result<Undone, Diagnosis> {
-        let record = self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
+        let record =
+            self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
         let mut undone = Undone::default();
         let Some(expected) = record.expected().filter(|_| self.live) else { return Ok(undone) };
         // The kubelet first: it would start its pods again.
@@ -47,9 +48,9 @@ impl NodeServices {
             clean(&record, &mut undone);
             undone
         });
-        cleaned.await.map_err(|error| {
-            self.record.not_kept(io::Error::other(error.to_string()), Phase::Initialization)
-        })
+        cleaned
+            .await
+            .map_err(|error| self.record.not_kept(io::Error::other(error.to_string()), Phase::Initialization))
     }
 
     /// The units that [`NodeServices::end`] would stop.
@@ -57,7 +58,8 @@ impl NodeServices {
     /// # Errors
     /// The record cannot be read.
     pub fn would_stop(&self) -> Result<Vec<String>, Diagnosis> {
-        let record = self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
+        let record =
+            self.record.load().map_err(|error| self.record.not_kept(error, Phase::Initialization))?;
         Ok(record.units().filter(|_| self.live).map(str::to_owned).collect())
     }
 
@@ -94,8 +96,13 @@ fn clean(record: &Kept, undone: &mut Undone) {
     for name in names(Path::new(LINKS)).difference(&record.links).filter(|name| is_bridge(name)) {
         match program::run("ip", &["link", "delete", name], LINK) {
             Ok(_) => undone.removed.push(Path::new(LINKS).join(name)),
-            Err(_) => undone.left.push(Left { path: Path::new(LINKS).join(name), why: "ip cannot delete it" }),
+            Err(_) => {
+                undone.left.push(Left { path: Path::new(LINKS).join(name), why: "ip cannot delete it" })
+            }
         }
+    }
+    if let Err(error) = routes::clear() {
+        tracing::warn!(%error, "the routes to pods of other nodes were not removed");
     }
     if let Err(error) = packets::clean() {
         tracing::warn!(%error, "the packet filter's chains of pods were not removed");

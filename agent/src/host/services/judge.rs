@@ -58,9 +58,7 @@ pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
         causes.insert(0, unreachable);
     }
     if let Some((image, error)) = &seen.image {
-        causes.push(
-            Diagnosis::new(Code::PauseImageMissing, phase).with("image", image).with("error", error),
-        );
+        causes.push(Diagnosis::new(Code::PauseImageMissing, phase).with("image", image).with("error", error));
     }
     causes
 }
@@ -90,9 +88,7 @@ fn condition(condition: &Condition, seen: &Seen, phase: Phase) -> Option<Diagnos
                 .with("directory", CNI_CONFIGURATION)
                 .with("found", if files.is_empty() { "nothing".to_owned() } else { files })
         }
-        "RuntimeReady" => {
-            Diagnosis::new(Code::RuntimeMissing, phase).with("sockets", crate::plan::SOCKET)
-        }
+        "RuntimeReady" => Diagnosis::new(Code::RuntimeMissing, phase).with("sockets", crate::plan::SOCKET),
         // Later versions know more of them; none keeps a Node from Ready today.
         _ => return None,
     })
@@ -129,12 +125,7 @@ mod tests {
             status: 1,
             restarts: 0,
         };
-        SeenUnit {
-            name: name.to_owned(),
-            failing: state.has_failed(),
-            state,
-            said: said.map(str::to_owned),
-        }
+        SeenUnit { name: name.to_owned(), failing: state.has_failed(), state, said: said.map(str::to_owned) }
     }
 
     fn codes(seen: &Seen) -> Vec<Code> {

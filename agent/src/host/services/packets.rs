@@ -68,7 +68,8 @@ mod tests {
              -A INPUT -j KUBE-FIREWALL\n-A INPUT -p tcp -m comment --comment \"to KUBE-FIREWALL\" -j MINE\n\
              -A KUBE-FIREWALL -s 10.0.0.0/8 -j DROP\n-A MINE -j ACCEPT\nCOMMIT\n\
              *nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n";
-        let wanted = "*filter\n-D INPUT -j KUBE-FIREWALL\n-F KUBE-FIREWALL\n-X KUBE-FIREWALL\nCOMMIT\n*nat\nCOMMIT\n";
+        let wanted =
+            "*filter\n-D INPUT -j KUBE-FIREWALL\n-F KUBE-FIREWALL\n-X KUBE-FIREWALL\nCOMMIT\n*nat\nCOMMIT\n";
         assert_eq!(undoing(listed).as_deref(), Some(wanted));
     }
 

@@ -27,8 +27,11 @@ fn last(text: &str) -> Option<String> {
 /// klog's errors begin with E or F and the date; logfmt's have a level.
 fn is_error(line: &str) -> bool {
     let mut bytes = line.bytes();
-    let is_klog = matches!(bytes.next(), Some(b'E' | b'F')) && bytes.next().is_some_and(|b| b.is_ascii_digit());
-    is_klog || ["level=fatal", "level=error"].iter().any(|level| line.contains(level)) || line.starts_with("Error:")
+    let is_klog =
+        matches!(bytes.next(), Some(b'E' | b'F')) && bytes.next().is_some_and(|b| b.is_ascii_digit());
+    is_klog
+        || ["level=fatal", "level=error"].iter().any(|level| line.contains(level))
+        || line.starts_with("Error:")
 }
 
 /// What stands in `err="..."`, `error="..."` or `msg="..."`.

@@ -45,9 +45,9 @@ mod tests {
     use futures_util::future::BoxFuture;
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
-    use tonic::{Code, Request, Response, Status};
     use tonic::body::Body;
     use tonic::server::{NamedService, UnaryService};
+    use tonic::{Code, Request, Response, Status};
 
     use tonic_prost::ProstCodec;
 
@@ -135,8 +135,7 @@ mod tests {
     async fn a_runtime_without_cri_is_told_from_a_silent_one() {
         assert_eq!(found(Err(Code::Unimplemented)).await.state, RuntimeState::CriDisabled);
         assert_eq!(found(Err(Code::Internal)).await.state, RuntimeState::Silent);
-        let endless =
-            VersionResponse { runtime_version: "x".repeat(4 << 20), ..VersionResponse::default() };
+        let endless = VersionResponse { runtime_version: "x".repeat(4 << 20), ..VersionResponse::default() };
         assert_eq!(found(Ok(endless)).await.state, RuntimeState::Silent);
     }
 

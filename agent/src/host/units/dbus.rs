@@ -66,7 +66,8 @@ impl Systemd {
         if let Some(line) = line.as_ref().filter(|line| !line.connection.is_closed()) {
             return Ok(line.connection.clone());
         }
-        let connection = timeout(ANSWER, connect(&self.socket)).await.map_err(|_| zbus::Error::InputOutput(late()))??;
+        let connection =
+            timeout(ANSWER, connect(&self.socket)).await.map_err(|_| zbus::Error::InputOutput(late()))??;
         let mut signals = MessageStream::from(&connection);
         let ticks = self.ticks.sender();
         let listening = tokio::spawn(async move {

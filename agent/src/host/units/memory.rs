@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use super::ticks::Ticks;
 use super::{UnitState, Units, UnitsError};
+use async_trait::async_trait;
 
 /// A service manager in memory, shared by its clones.
 #[derive(Clone, Default)]
@@ -26,7 +26,11 @@ impl MemoryUnits {
     /// Lets a unit end with exit status 1 whenever it is started, or no more.
     pub fn fail(&self, unit: &str, fails: bool) {
         let mut inner = self.inner();
-        if fails { inner.failing.insert(unit.to_owned()) } else { inner.failing.remove(unit) };
+        if fails {
+            inner.failing.insert(unit.to_owned())
+        } else {
+            inner.failing.remove(unit)
+        };
         drop(inner);
         self.ticks.tick();
     }
@@ -55,7 +59,8 @@ impl Units for MemoryUnits {
     async fn look(&self, unit: &str) -> Result<UnitState, UnitsError> {
         self.ticks.look();
         let inner = self.inner();
-        let absent = UnitState { active: "inactive".to_owned(), sub: "dead".to_owned(), ..Default::default() };
+        let absent =
+            UnitState { active: "inactive".to_owned(), sub: "dead".to_owned(), ..Default::default() };
         Ok(inner.units.get(unit).cloned().unwrap_or(absent))
     }
 

@@ -14,6 +14,7 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::profile::Profile;
 use berth_domain::proof::{ChannelBinding, Promise, Transcript, Verifier};
 use berth_domain::timestamp::Timestamp;
@@ -51,6 +52,8 @@ pub(crate) struct Script {
     pub(crate) heard: Vec<String>,
     /// What attending agents are told, and lines that are refused first.
     pub(crate) tells: VecDeque<Result<AttendFromServer, Diagnosis>>,
+    /// Where pods are, told once the Node is registered.
+    pub(crate) pods: Option<PodRoutes>,
 }
 
 /// How a certificate can be wrong.
@@ -341,6 +344,9 @@ impl Joining for Registering {
             JoinFromAgent::Registration(_) => {
                 self.registered = true;
                 Some(JoinFromServer::Registered)
+            }
+            JoinFromAgent::Health(_) if self.registered && self.server.script().pods.is_some() => {
+                self.server.script().pods.take().map(JoinFromServer::PodRoutes)
             }
             JoinFromAgent::Health(failing) => match failing.into_iter().next() {
                 Some(why) if self.registered => Some(JoinFromServer::Waiting(why)),

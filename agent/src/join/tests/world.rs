@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::HostFacts;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{JoinToken, MINT_ENTROPY};
@@ -142,6 +143,8 @@ pub(crate) struct Programs {
     pub(crate) unstarted_for: AtomicU32,
     pub(crate) unwell_for: AtomicU32,
     pub(crate) started: Mutex<Vec<&'static str>>,
+    pub(crate) unrouted_for: AtomicU32,
+    pub(crate) routes: Mutex<Option<PodRoutes>>,
 }
 
 #[async_trait]
@@ -157,6 +160,14 @@ impl Services for Programs {
     async fn failing(&self) -> Vec<Diagnosis> {
         let bad = counted_down(&self.unwell_for);
         bad.then(|| Diagnosis::new(Code::KubeletFailing, Phase::Registration)).into_iter().collect()
+    }
+
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis> {
+        if counted_down(&self.unrouted_for) {
+            return Err(Diagnosis::new(Code::PodRoutesNotLaid, Phase::Registration));
+        }
+        *self.routes.lock().expect("unpoisoned") = Some(routes.clone());
+        Ok(())
     }
 
     async fn changed(&self) {

@@ -59,7 +59,11 @@ impl FakeSystemd {
 
     pub(super) fn fail(&self, unit: &str, fails: bool) {
         let mut state = lock(&self.state);
-        if fails { state.failing.insert(unit.to_owned()) } else { state.failing.remove(unit) };
+        if fails {
+            state.failing.insert(unit.to_owned())
+        } else {
+            state.failing.remove(unit)
+        };
     }
 
     /// Ends every line, as a systemd that executes itself anew does.
