@@ -1,6 +1,7 @@
 //! What a join changes on the host, as data: made purely from facts and
 //! profile, shown as a diff, applied by the `Host` port.
 
+mod bundle;
 mod certificate;
 mod diff;
 mod host;
@@ -8,6 +9,7 @@ mod kubelet;
 mod node;
 mod seen;
 
+pub use bundle::{CACHE, Layout, cached, software};
 pub use certificate::certificate;
 pub use diff::{Action, Change, Style, changes, diff};
 pub use host::host;
@@ -18,6 +20,7 @@ pub use seen::{Body, Found, Seen};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_domain::identity::Digest;
 use zeroize::Zeroizing;
 
 /// An ordered list of what shall stand where. Paths are absolute, below the
@@ -49,6 +52,20 @@ pub enum Step {
         /// Whether it holds a private key, which is never shown.
         secret: bool,
     },
+    /// A file too large for memory, which the agent has fetched and verified.
+    Install {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// In bytes.
+        size: u64,
+        /// Of its content.
+        digest: Digest,
+        /// The file with that content; it is not looked at where the content stands
+        /// already.
+        from: PathBuf,
+    },
     /// A symbolic link.
     Symlink {
         /// Where.
@@ -73,7 +90,10 @@ impl Step {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory { path, .. } | Self::File { path, .. } | Self::Symlink { path, .. } => path,
+            Self::Directory { path, .. }
+            | Self::File { path, .. }
+            | Self::Install { path, .. }
+            | Self::Symlink { path, .. } => path,
             Self::Retire { directory, .. } => directory,
         }
     }

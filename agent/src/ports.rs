@@ -8,10 +8,12 @@ pub mod server;
 
 mod changed;
 mod journal;
+mod software;
 mod vault;
 
 pub use changed::{Applied, ApplyError, Left, RolledBack, Undone};
 pub use journal::{Journal, JournalEntry, JournalError, Loaded, Standing};
+pub use software::{Delivery, Depot, DepotError, Draft, Stage, Supplier};
 pub use vault::{Discard, Held, Vault, VaultError};
 
 pub use crate::credential::{Credential, Issue, MachineKey, NodeKey};

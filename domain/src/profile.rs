@@ -38,6 +38,10 @@ pub struct Profile {
     pub labels: Labels,
     /// Taints that the Node is registered with.
     pub taints: Vec<Taint>,
+    /// The bundle of software that the node gets: the digest of its manifest. Without
+    /// one it uses what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
 }
 
 /// A setting that no profile may carry (SECURITY R18): it opens the kubelet.

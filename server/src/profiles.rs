@@ -63,6 +63,7 @@ impl Profiles for ConfiguredProfiles {
             kubelet,
             labels: node.labels.clone(),
             taints: node.taints.clone(),
+            bundle: None,
         })
     }
 }

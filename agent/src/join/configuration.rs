@@ -2,6 +2,8 @@
 //! of them or none. Where one cannot be written, the join waits here and the
 //! operators see why.
 
+mod software;
+
 use std::time::Duration;
 
 use berth_domain::conversation::{JoinFromAgent, JoinFromServer};
@@ -17,7 +19,7 @@ use super::progress::Teller;
 use crate::jitter;
 use crate::plan::{self, Plan};
 use crate::ports::server::{Joining, LineError};
-use crate::ports::{Clock, Host, Standing};
+use crate::ports::{Clock, Depot, Host, Standing, Supplier};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,22 +49,39 @@ impl Configured {
     }
 }
 
+/// What configuration works with.
+pub(super) struct Means<'a> {
+    /// The machine.
+    pub(super) host: &'a dyn Host,
+    /// Where software is kept until it stands.
+    pub(super) depot: &'a dyn Depot,
+    /// Where software comes from.
+    pub(super) supplier: &'a dyn Supplier,
+    /// What time it is.
+    pub(super) clock: &'a dyn Clock,
+}
+
 /// Asks for the profile, applies it, and says so.
 pub(super) async fn run(
     line: &mut dyn Joining,
     authorized: Authorized,
     agent_version: &str,
-    host: &dyn Host,
+    means: &Means<'_>,
     book: &Book<'_>,
-    clock: &dyn Clock,
     teller: &Teller<'_>,
 ) -> Result<Configured, Diagnosis> {
-    let request = JoinFromAgent::ProfileRequest { agent_version: agent_version.to_owned() };
+    let request = JoinFromAgent::ProfileRequest {
+        agent_version: agent_version.to_owned(),
+        architecture: authorized.prepared().facts().arch,
+    };
     line.say(request).await.map_err(lost("it asked for its profile"))?;
     let profile = profile(line, teller).await?;
+    software::stand(line, &authorized, &profile, means, teller).await?;
+    teller.passing("after-software");
     let plan = plan::node(&profile, authorized.credential(), authorized.prepared().facts())
         .map_err(|problem| problem.into_diagnosis(Phase::Configuration))?;
-    apply(line, &plan, host, clock, teller).await?;
+    teller.passing("before-apply");
+    apply(line, &plan, means.host, means.clock, teller).await?;
     let digest = profile.digest();
     let credential = authorized.credential();
     let standing =
@@ -101,7 +120,6 @@ async fn apply(
     teller: &Teller<'_>,
 ) -> Result<(), Diagnosis> {
     let mut told: Option<(Diagnosis, Instant)> = None;
-    teller.passing("before-apply");
     loop {
         let why = match host.apply(plan, clock.now()) {
             Ok(_) => break,

@@ -61,6 +61,10 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::CertificateSuperseded => "the certificate of {name} was replaced by a newer one[ at {since}]",
         Code::FileNotWritten => "{path} could not be written: {error}; rolled back: {rolledBack}",
         Code::ProfileInvalid => "the server's profile cannot be applied: {problem}",
+        Code::BundleMissing => {
+            "the server has no bundle of node software for this machine: it has {found}, and the machine needs {wanted}"
+        }
+        Code::BundleDamaged => "the bundle of node software[ in {file}] cannot be used: {problem}",
         Code::NodeNotReady => "the node {name} is not Ready: {condition}",
         Code::CloudProviderPending => {
             "the Node {name} has the taint {taint}, which a cloud controller manager takes away, and none has"
@@ -163,6 +167,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::FileNotWritten => "make {path} writable (space, mount options, kind of file)",
         Code::ProfileInvalid => {
             "correct the profile, in the server's configuration or the object that is named: {field}"
+        }
+        Code::BundleMissing => {
+            "make it with berth-server bundle create, and name it in the server's configuration ({field}); or let the pool's machines bring their own software, with bundle: none of the pool"
+        }
+        Code::BundleDamaged => {
+            "look at it where it lies: berth-server bundle verify[ {file}]; make it anew there with berth-server bundle create, and the join goes on by itself"
         }
         Code::NodeNotReady => "berth-agent check on the machine shows what fails",
         Code::CloudProviderPending => {

@@ -156,6 +156,10 @@ codes! {
     FileNotWritten = "FILE_NOT_WRITTEN", Preflight, Some(3);
     /// The server's profile for the node cannot be applied.
     ProfileInvalid = "PROFILE_INVALID", NotReady, Some(10);
+    /// The server has no bundle of node software for this machine.
+    BundleMissing = "BUNDLE_MISSING", NotReady, Some(3);
+    /// The bundle of node software is damaged, or not the cluster's own.
+    BundleDamaged = "BUNDLE_DAMAGED", Refused, Some(10);
     /// The Node is registered and not yet Ready.
     NodeNotReady = "NODE_NOT_READY", NotReady, Some(2);
     /// A cloud controller has not initialized the Node yet.

@@ -312,6 +312,7 @@ impl Profiles for KubernetesProfiles {
             kubelet,
             labels: node.labels.clone(),
             taints,
+            bundle: None,
         })
     }
 }
