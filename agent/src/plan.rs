@@ -1,6 +1,7 @@
 //! What a join changes on the host, as data: made purely from facts and
 //! profile, shown as a diff, applied by the `Host` port.
 
+mod bundle;
 mod certificate;
 mod diff;
 mod distribution;
@@ -15,6 +16,7 @@ mod runtime;
 mod seen;
 mod units;
 
+pub use bundle::{CACHE, Layout, cached, software};
 pub use certificate::certificate;
 pub use diff::{Action, Change, Style, changes, diff};
 pub use distribution::{Distribution, Software};
@@ -33,6 +35,7 @@ pub use units::{CONTAINERD, KUBELET};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_domain::identity::Digest;
 use zeroize::Zeroizing;
 
 /// An ordered list of what shall stand where, and what shall run then. Paths are
@@ -66,6 +69,20 @@ pub enum Step {
         /// Whether it holds a private key, which is never shown.
         secret: bool,
     },
+    /// A file too large for memory, which the agent has fetched and verified.
+    Install {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// In bytes.
+        size: u64,
+        /// Of its content.
+        digest: Digest,
+        /// The file with that content; it is not looked at where the content stands
+        /// already.
+        from: PathBuf,
+    },
     /// A symbolic link.
     Symlink {
         /// Where.
@@ -90,7 +107,10 @@ impl Step {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory { path, .. } | Self::File { path, .. } | Self::Symlink { path, .. } => path,
+            Self::Directory { path, .. }
+            | Self::File { path, .. }
+            | Self::Install { path, .. }
+            | Self::Symlink { path, .. } => path,
             Self::Retire { directory, .. } => directory,
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::diagnosis::{Code, Diagnosis};
-use crate::facts::HostFacts;
+use crate::facts::{Arch, HostFacts};
 use crate::identity::{Digest, NodeIdentity, SpkiHash};
 use crate::join::JoinId;
 use crate::name::PoolName;
@@ -160,6 +160,8 @@ pub enum JoinFromAgent {
     ProfileRequest {
         /// The agent's version.
         agent_version: String,
+        /// What its machine's programs must be for, if it says so.
+        architecture: Option<Arch>,
     },
     /// The profile was applied.
     Configured {

@@ -5,6 +5,7 @@
 //! parsed once, at the edge.
 #![warn(missing_docs)]
 
+pub mod bundle;
 pub mod conversation;
 pub mod diagnosis;
 pub mod facts;

@@ -42,6 +42,10 @@ pub struct Profile {
     /// Who makes the network of its pods.
     #[serde(default, skip_serializing_if = "PodNetwork::is_none")]
     pub network: PodNetwork,
+    /// The bundle of software that the node gets: the digest of its manifest. Without
+    /// one it uses what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
 }
 
 /// A setting that no profile may carry (SECURITY R18): it opens the kubelet.

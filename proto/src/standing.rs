@@ -7,6 +7,7 @@ use berth_domain::conversation::{
     Renewed,
 };
 use berth_domain::diagnosis::Diagnosis;
+use berth_domain::facts::Arch;
 use berth_domain::identity::{Digest, NodeIdentity};
 use berth_domain::labels::{Labels, MOST_LABELS};
 use berth_domain::profile::{LONGEST_KUBELET_CONFIGURATION, MOST_ENDPOINTS, Profile};
@@ -30,8 +31,11 @@ const LONGEST_ENDPOINT: usize = 512;
 pub fn join_to_server(said: &JoinFromAgent) -> v1::JoinRequest {
     use v1::join_request::Message;
     let message = match said {
-        JoinFromAgent::ProfileRequest { agent_version } => {
-            Message::ProfileRequest(v1::ProfileRequest { agent_version: agent_version.clone() })
+        JoinFromAgent::ProfileRequest { agent_version, architecture } => {
+            Message::ProfileRequest(v1::ProfileRequest {
+                agent_version: agent_version.clone(),
+                architecture: architecture.map(|arch| arch.to_string()).unwrap_or_default(),
+            })
         }
         JoinFromAgent::Configured { profile } => {
             Message::Configured(v1::Configured { profile_sha256: profile.0.to_vec() })
@@ -57,6 +61,7 @@ pub fn join_from_agent(wire: v1::JoinRequest) -> Result<JoinFromAgent, Malformed
         Message::ProfileRequest(request) => JoinFromAgent::ProfileRequest {
             agent_version: Field("ProfileRequest", "agent_version")
                 .text(request.agent_version, LONGEST_WORD)?,
+            architecture: architecture_from_wire(request.architecture)?,
         },
         Message::Configured(configured) => JoinFromAgent::Configured {
             profile: Digest(Field("Configured", "profile_sha256").array(&configured.profile_sha256)?),
@@ -197,7 +202,14 @@ fn profile_to_wire(profile: &Profile) -> v1::Profile {
         labels: profile.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         taints: profile.taints.iter().map(ToString::to_string).collect(),
         pod_network: network_to_wire(profile.network).into(),
+        bundle_sha256: profile.bundle.map(|bundle| bundle.0.to_vec()).unwrap_or_default(),
     }
+}
+
+/// One that is not known here is as good as none: no bundle can be for it.
+fn architecture_from_wire(word: String) -> Result<Option<Arch>, Malformed> {
+    let word = Field("ProfileRequest", "architecture").text(word, LONGEST_WORD)?;
+    Ok(Arch::ALL.into_iter().find(|arch| arch.as_str() == word))
 }
 
 fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
@@ -228,6 +240,10 @@ fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
         labels,
         taints: wire.taints.iter().map(|taint| field("taints").parse(taint)).collect::<Result<_, _>>()?,
         network: network_from_wire(wire.pod_network),
+        bundle: match wire.bundle_sha256.as_slice() {
+            [] => None,
+            digest => Some(Digest(field("bundle_sha256").array(digest)?)),
+        },
     })
 }
 

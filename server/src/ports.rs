@@ -2,6 +2,10 @@
 //! `cluster/`, `signer/` and `clock.rs`; each passes the same contract suite as
 //! its in-memory double.
 
+mod software;
+
+pub(crate) use software::not_held;
+pub use software::{NoSoftware, Software, Transfer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

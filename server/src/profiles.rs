@@ -65,6 +65,7 @@ impl Profiles for ConfiguredProfiles {
             labels: node.labels.clone(),
             taints: node.taints.clone(),
             network: PodNetwork::None,
+            bundle: None,
         })
     }
 }

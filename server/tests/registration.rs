@@ -26,7 +26,7 @@ use berth_server::join::authorization::admit;
 use berth_server::join::initialization::Admission;
 use berth_server::join::{Ending, JoinLine, World, complete};
 use berth_server::policy::Policy;
-use berth_server::ports::{Answer, Clock as _, Joins as _, Nodes as _, Registry};
+use berth_server::ports::{Answer, Clock as _, Joins as _, NoSoftware, Nodes as _, Registry};
 use berth_server::profiles::ConfiguredProfiles;
 use berth_server::signer::local::LocalSigner;
 use berth_server::trust::Bundles;
@@ -97,7 +97,10 @@ struct Agent {
 
 impl Agent {
     async fn register(&mut self) {
-        self.say.send(JoinFromAgent::ProfileRequest { agent_version: "1".to_owned() }).await.expect("heard");
+        self.say
+            .send(JoinFromAgent::ProfileRequest { agent_version: "1".to_owned(), architecture: None })
+            .await
+            .expect("heard");
         assert!(matches!(self.hear.recv().await, Some(JoinFromServer::Profile(_))));
         self.say.send(JoinFromAgent::Configured { profile: Digest::of(b"p") }).await.expect("heard");
         assert_eq!(self.hear.recv().await, Some(JoinFromServer::ConfigurationRecorded));
@@ -168,6 +171,7 @@ async fn join<F: Future<Output = ()>>(
     let world = World {
         cluster: &cluster,
         profiles: &profiles,
+        software: &NoSoftware,
         registry: registry.as_ref(),
         signer: signer.as_ref(),
         trust: trust.as_ref(),

@@ -1,5 +1,6 @@
 pub(crate) mod authority;
 pub(crate) mod server;
+mod software;
 pub(crate) mod world;
 
 use std::sync::Arc;

@@ -74,6 +74,10 @@ pub(super) const fn cause(code: Code) -> &'static str {
             "the container runtime has no pod network: {message}; {directory} holds {found}"
         }
         Code::NodeUnderPressure => "the node {name} is short of {resource}: {figures}",
+        Code::BundleMissing => {
+            "the server has no bundle of node software for this machine: it has {found}, and the machine needs {wanted}"
+        }
+        Code::BundleDamaged => "the bundle of node software[ in {file}] cannot be used: {problem}",
         Code::NodeNotReady => "the node {name} is not Ready: {condition}",
         Code::CloudProviderPending => {
             "the Node {name} has the taint {taint}, which a cloud controller manager takes away, and none has"
@@ -202,6 +206,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "apply the cluster's network add-on, or choose network bridge in the profile; by hand: put a configuration into {directory}"
         }
         Code::NodeUnderPressure => "free some {resource} on the machine; the kubelet notices by itself",
+        Code::BundleMissing => {
+            "make it with berth-server bundle create, and name it in the server's configuration ({field}); or let the pool's machines bring their own software, with bundle: none of the pool"
+        }
+        Code::BundleDamaged => {
+            "look at it where it lies: berth-server bundle verify[ {file}]; make it anew there with berth-server bundle create, and the join goes on by itself"
+        }
         Code::NodeNotReady => "berth-agent check on the machine shows what fails",
         Code::CloudProviderPending => {
             "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"

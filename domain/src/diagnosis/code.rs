@@ -174,6 +174,10 @@ codes! {
     PodNetworkMissing = "POD_NETWORK_MISSING", NotReady, Some(2);
     /// The machine is short of disk, memory or process ids.
     NodeUnderPressure = "NODE_UNDER_PRESSURE", NotReady, Some(5);
+    /// The server has no bundle of node software for this machine.
+    BundleMissing = "BUNDLE_MISSING", NotReady, Some(3);
+    /// The bundle of node software is damaged, or not the cluster's own.
+    BundleDamaged = "BUNDLE_DAMAGED", Refused, Some(10);
     /// The Node is registered and not yet Ready.
     NodeNotReady = "NODE_NOT_READY", NotReady, Some(2);
     /// A cloud controller has not initialized the Node yet.

@@ -335,7 +335,7 @@ where
 }
 
 /// The common name of the CA that the server makes for itself.
-const CA_NAME: &str = "berth";
+pub(super) const CA_NAME: &str = "berth";
 
 /// Between two attempts at the start, and up to twice that.
 const AGAIN: Duration = Duration::from_secs(2);

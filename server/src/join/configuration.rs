@@ -8,8 +8,8 @@ use berth_domain::phase::Phase;
 use berth_domain::pods::PodNetwork;
 
 use super::authorization::Member;
-use super::{Ending, JoinLine};
-use crate::ports::{Clock, Cluster, Observation, Profiles};
+use super::{Ending, JoinLine, World};
+use crate::ports::{Clock, Cluster, Observation};
 
 /// Evidence that a member has applied its profile.
 pub struct Configured<'a> {
@@ -33,22 +33,25 @@ impl<'a> Configured<'a> {
 pub(super) async fn run<'a>(
     line: &mut dyn JoinLine,
     member: &'a Member,
-    profiles: &dyn Profiles,
-    cluster: &dyn Cluster,
-    clock: &dyn Clock,
+    world: &World<'_>,
 ) -> Result<Configured<'a>, Ending> {
+    let World { cluster, clock, .. } = *world;
     let port = |error| Ending::from_port(error, Phase::Configuration, clock);
     let node = member.node();
-    match line.hear().await? {
-        JoinFromAgent::ProfileRequest { .. } => {}
+    let architecture = match line.hear().await? {
+        JoinFromAgent::ProfileRequest { architecture, .. } => architecture,
         JoinFromAgent::GivingUp(why) => return Err(Ending::GaveUp(Box::new(why))),
         other @ (JoinFromAgent::Configured { .. }
         | JoinFromAgent::Registration(_)
         | JoinFromAgent::Health(_)) => {
             return Err(Ending::out_of_order(other.instead_of("ProfileRequest"), Phase::Configuration));
         }
+    };
+    let mut profile = world.profiles.profile(node).await.map_err(port)?;
+    if let Some(architecture) = architecture {
+        let bundle = world.software.belonging(&node.identity.pool, architecture);
+        profile.bundle = bundle.map_err(port)?;
     }
-    let profile = profiles.profile(node).await.map_err(port)?;
     profile.check().map_err(|problem| {
         Diagnosis::new(Code::ProfileInvalid, Phase::Configuration)
             .with("field", problem.field)

@@ -316,6 +316,7 @@ impl Profiles for KubernetesProfiles {
             labels: node.labels.clone(),
             taints,
             network: pool.network,
+            bundle: None,
         })
     }
 }

@@ -40,7 +40,7 @@ use crate::join::initialization::Admission;
 use crate::join::registration::Routes;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Trust};
+use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Software, Trust};
 
 /// Over which time agents spread their return when the server stops.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
@@ -61,6 +61,8 @@ pub struct Joins {
     pub cluster: Arc<dyn Cluster>,
     /// The profiles of nodes.
     pub profiles: Arc<dyn Profiles>,
+    /// The software of nodes.
+    pub software: Arc<dyn Software>,
     /// The cluster's own Nodes.
     pub registry: Arc<dyn Registry>,
     /// What issues certificates.
@@ -103,6 +105,11 @@ impl JoinRpc {
         Self(Arc::new(joins))
     }
 
+    /// All that its calls can touch, for the service beside it.
+    pub(super) fn joins(&self) -> Arc<Joins> {
+        Arc::clone(&self.0)
+    }
+
     /// As tonic serves it to strangers.
     #[must_use]
     pub fn for_strangers(&self) -> JoinServiceServer<Self> {
@@ -125,6 +132,7 @@ impl Joins {
         World {
             cluster: self.cluster.as_ref(),
             profiles: self.profiles.as_ref(),
+            software: self.software.as_ref(),
             registry: self.registry.as_ref(),
             signer: self.signer.as_ref(),
             trust: self.trust.as_ref(),
@@ -138,7 +146,11 @@ impl Joins {
     }
 
     /// Who calls, let in; its own span says who.
-    async fn member<T>(&self, request: &Request<T>, span: &Span) -> Result<(Member, Identified), Diagnosis> {
+    pub(super) async fn member<T>(
+        &self,
+        request: &Request<T>,
+        span: &Span,
+    ) -> Result<(Member, Identified), Diagnosis> {
         let caller = identify(request.extensions())?;
         span.record(attribute::CONNECTION_ID, caller.peer.connection_id);
         span.record(attribute::NODE_NAME, caller.name.as_str());
@@ -149,7 +161,7 @@ impl Joins {
     }
 
     /// Runs a call's conversation in a task of its own, in its span.
-    fn spawn<T: Send + 'static>(
+    pub(super) fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
         method: &'static str,
         span: Span,
@@ -176,7 +188,7 @@ impl Joins {
     }
 
     /// Ends a call that is one question and one answer.
-    fn answer<T>(
+    pub(super) fn answer<T>(
         &self,
         method: &'static str,
         span: &Span,
@@ -191,7 +203,7 @@ impl Joins {
     }
 
     /// Refuses a call before its conversation.
-    fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
+    pub(super) fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
         let status = refusal_to_status(why);
         record_status(span, status.code(), Side::Server);
         self.metrics.rpc_finished(method, status.code(), Duration::ZERO);

@@ -145,7 +145,8 @@ impl Node {
         let (say, said) = mpsc::channel(4);
         let answers = self.service.join(ReceiverStream::new(said));
         let talk = async {
-            let profile = JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned() };
+            let profile =
+                JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned(), architecture: None };
             say.send(join_to_server(&profile)).await.context("the line is closed")
         };
         let (answers, talk) = tokio::join!(answers, talk);

@@ -147,6 +147,7 @@ mod tests {
             labels: Default::default(),
             taints: Vec::new(),
             network: Default::default(),
+            bundle: None,
         }
     }
 

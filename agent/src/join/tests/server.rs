@@ -24,8 +24,9 @@ use x509_parser::prelude::FromDer as _;
 
 use super::authority::Authority;
 use crate::ports::doubles::ManualClock;
+use crate::ports::doubles::MemorySupplier;
 use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
-use crate::ports::{Clock as _, Credential, NodeKey};
+use crate::ports::{Clock as _, Credential, NodeKey, Supplier};
 
 /// What the server is told to do; by default, what is right.
 #[derive(Default)]
@@ -48,6 +49,8 @@ pub(crate) struct Script {
     pub(crate) wrong: Option<Wrong>,
     /// How far its clock is ahead of the agent's first one.
     pub(crate) ahead: Duration,
+    /// The bundle that its profile names.
+    pub(crate) bundle: Option<Digest>,
     /// What it heard, by the names of messages.
     pub(crate) heard: Vec<String>,
     /// What attending agents are told, and lines that are refused first.
@@ -70,13 +73,14 @@ pub(crate) struct Double {
     pub(crate) token: JoinToken,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) began: Timestamp,
+    pub(crate) supplier: MemorySupplier,
     script: Arc<Mutex<Script>>,
 }
 
 impl Double {
     pub(crate) fn new(ca: Arc<Authority>, token: JoinToken, clock: Arc<ManualClock>) -> Self {
         let began = clock.now();
-        Self { ca, token, clock, began, script: Arc::default() }
+        Self { ca, token, clock, began, supplier: MemorySupplier::default(), script: Arc::default() }
     }
 
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
@@ -94,6 +98,7 @@ impl Double {
             token: self.token.clone(),
             clock: Arc::clone(&self.clock),
             began: self.began,
+            supplier: self.supplier.clone(),
             script: Arc::clone(&self.script),
         }
     }
@@ -144,6 +149,7 @@ fn profile(ca_bundle: &str) -> Profile {
         labels: Default::default(),
         taints: Vec::new(),
         network: berth_domain::pods::PodNetwork::None,
+        bundle: None,
     }
 }
 
@@ -324,6 +330,10 @@ impl Member for Mutual {
     async fn leave(&self) -> Result<(), LineError> {
         Ok(())
     }
+
+    fn supplier(&self) -> &dyn Supplier {
+        &self.0.supplier
+    }
 }
 
 struct Registering {
@@ -338,7 +348,9 @@ impl Joining for Registering {
         self.server.heard(said.name());
         let answer = match said {
             JoinFromAgent::ProfileRequest { .. } => {
-                Some(JoinFromServer::Profile(Box::new(profile(&self.server.ca.pem))))
+                let bundle = self.server.script().bundle;
+                let profile = Profile { bundle, ..profile(&self.server.ca.pem) };
+                Some(JoinFromServer::Profile(Box::new(profile)))
             }
             JoinFromAgent::Configured { .. } => Some(JoinFromServer::ConfigurationRecorded),
             JoinFromAgent::Registration(_) => {
