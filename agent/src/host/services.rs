@@ -2,6 +2,7 @@
 //! watched until all is well, and stopped again by `reset`.
 
 mod end;
+mod images;
 mod judge;
 mod packets;
 mod probes;
@@ -27,7 +28,7 @@ use self::record::Record;
 use super::cri::Cri;
 use super::units::{UnitState, Units, UnitsError};
 use crate::files::Tree;
-use crate::plan::{Expected, Live, Plan};
+use crate::plan::{CONTAINERD, Expected, Live, Plan};
 use crate::ports::Services;
 
 /// A cause younger than this may be one that comes with every start.
@@ -122,6 +123,20 @@ impl NodeServices {
         self.record.save(&record).map_err(kept)
     }
 
+    /// Has the runtime take in what lies beside the node's state. What it does not
+    /// take is missed when it is needed, and told then.
+    async fn take_in_images(&self) {
+        let known = self.record.load().unwrap_or_default().images;
+        let taken = tokio::task::spawn_blocking(move || images::take_in(&known)).await.unwrap_or_default();
+        if !taken.is_empty()
+            && let Ok(mut record) = self.record.load()
+        {
+            record.images.extend(taken);
+            // Otherwise they are taken in again the next time.
+            let _ = self.record.save(&record);
+        }
+    }
+
     /// How everything stands now.
     async fn look(&self, expected: &Expected) -> Seen {
         let record = self.record.load().unwrap_or_default();
@@ -190,6 +205,9 @@ impl Services for NodeServices {
         self.record.save(&record).map_err(kept)?;
         for unit in plan.units() {
             self.start_unit(unit).await?;
+            if unit.name() == CONTAINERD {
+                self.take_in_images().await;
+            }
         }
         self.probes.begin(expected);
         *self.watched() = Watched { expected: Some(expected.clone()), ..Watched::default() };

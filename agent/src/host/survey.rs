@@ -6,6 +6,7 @@
 mod cpu;
 mod cri;
 mod devices;
+mod images;
 mod installed;
 mod kernel;
 mod links;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use berth_domain::facts::HostFacts;
 
+pub(in crate::host) use images::archives;
 pub use installed::installed;
 pub(in crate::host) use node::{KUBELETS, SOCKETS, program};
 pub(in crate::host) use read::{find, lines};

@@ -117,7 +117,7 @@ pub(super) async fn run(
     teller.passing("after-apply");
     line.say(JoinFromAgent::Configured { profile: digest }).await.map_err(lost("it said Configured"))?;
     recorded(line, teller).await?;
-    let expected = plan::expected(&profile, &facts, &plan);
+    let expected = plan::expected(&profile, &facts, &installed, &plan);
     Ok(Configured { authorized, profile: digest, facts, plan, expected })
 }
 

@@ -331,15 +331,23 @@ async fn a_machine_that_does_not_fit_its_profile_says_so_and_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_node_s_programs_are_started_and_waited_for() {
+async fn the_node_s_programs_are_started_as_often_as_it_takes() {
     let world = World::new();
-    world.services.unstarted_for.store(1, Ordering::Relaxed);
-    world.services.unwell_for.store(3, Ordering::Relaxed);
+    world.services.unstarted_for.store(2, Ordering::Relaxed);
     world.join().await.expect("it goes on once they run");
     assert_eq!(*world.services.started.lock().expect("unpoisoned"), ["kubelet.service"]);
-    assert_eq!(world.watched.waits()[0], Code::ServiceManagerFailed);
-    // Why it did not start, that it did, that it is not well, and that it is.
-    assert!(world.heard().ends_with("Registration,Health,Health,Health,Health"), "{}", world.heard());
+    assert_eq!(world.watched.waits(), [Code::ServiceManagerFailed]);
+    assert!(world.heard().ends_with("Registration,Health,Health"), "{}", world.heard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_program_is_told_while_it_lasts() {
+    let world = World::new();
+    world.checks.unhealthy_for.store(1, Ordering::Relaxed);
+    world.services.unwell_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it is well");
+    let waits = [Code::DiskSpaceTooLow, Code::KubeletFailing, Code::DiskSpaceTooLow];
+    assert_eq!(world.watched.waits(), waits, "the programs come first, and are not told for longer");
 }
 
 #[tokio::test(start_paused = true)]

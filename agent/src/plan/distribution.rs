@@ -15,6 +15,9 @@ pub struct Distribution {
     packages: Packages,
     /// Where programs may stand that no package brings: `/usr` may be read-only.
     pub programs: &'static str,
+    /// Where the kubelet looks for volume plugins, where its own place below `/usr`
+    /// cannot be made.
+    pub volume_plugins: Option<&'static str>,
 }
 
 /// What packages bring a node's programs.
@@ -118,8 +121,15 @@ const IN_THE_IMAGE: Packages = Packages {
     kubelet: "kubelet",
 };
 
-static UNKNOWN: Distribution =
-    Distribution { ids: &[], install: None, packages: DEBIAN, programs: "/usr/local/bin" };
+const VOLUME_PLUGINS: Option<&str> = Some("/var/lib/kubelet/volume-plugins");
+
+static UNKNOWN: Distribution = Distribution {
+    ids: &[],
+    install: None,
+    packages: DEBIAN,
+    programs: "/usr/local/bin",
+    volume_plugins: None,
+};
 
 static TABLE: [Distribution; 7] = [
     Distribution {
@@ -127,6 +137,7 @@ static TABLE: [Distribution; 7] = [
         install: Some("apt-get install"),
         packages: DEBIAN,
         programs: "/usr/local/bin",
+        volume_plugins: None,
     },
     // Software goes into the image, or as a layer on it that the next boot brings.
     Distribution {
@@ -134,24 +145,28 @@ static TABLE: [Distribution; 7] = [
         install: Some("rpm-ostree install --apply-live"),
         packages: RED_HAT,
         programs: "/usr/local/bin",
+        volume_plugins: VOLUME_PLUGINS,
     },
     Distribution {
         ids: &["rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"],
         install: Some("dnf install"),
         packages: RED_HAT,
         programs: "/usr/local/bin",
+        volume_plugins: None,
     },
     Distribution {
         ids: &["opensuse-microos", "sl-micro", "sle-micro"],
         install: Some("transactional-update pkg install"),
         packages: SUSE,
         programs: "/usr/local/bin",
+        volume_plugins: VOLUME_PLUGINS,
     },
     Distribution {
         ids: &["suse", "sles", "opensuse", "opensuse-leap", "opensuse-tumbleweed"],
         install: Some("zypper install"),
         packages: SUSE,
         programs: "/usr/local/bin",
+        volume_plugins: None,
     },
     // Here /usr is read-only as a whole, /usr/local with it.
     Distribution {
@@ -159,12 +174,14 @@ static TABLE: [Distribution; 7] = [
         install: None,
         packages: IN_THE_IMAGE,
         programs: "/opt/bin",
+        volume_plugins: VOLUME_PLUGINS,
     },
     Distribution {
         ids: &["arch", "archlinux"],
         install: Some("pacman -S"),
         packages: Packages { mount: "util-linux", conntrack: "conntrack-tools", ..DEBIAN },
         programs: "/usr/local/bin",
+        volume_plugins: None,
     },
 ];
 

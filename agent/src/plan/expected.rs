@@ -4,7 +4,8 @@ use berth_domain::facts::HostFacts;
 use berth_domain::profile::Profile;
 
 use super::kubelet::runtime_socket;
-use super::{CONTAINERD, PAUSE_IMAGE, Plan, SOCKET};
+use super::runtime::pause_image;
+use super::{CONTAINERD, Installed, Plan, SOCKET};
 
 /// What is looked at while a node's programs run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +26,11 @@ impl Default for Expected {
 
 /// What is to be expected of a node of this profile once `plan` stands.
 #[must_use]
-pub fn expected(profile: &Profile, facts: &HostFacts, plan: &Plan) -> Expected {
+pub fn expected(profile: &Profile, facts: &HostFacts, installed: &Installed, plan: &Plan) -> Expected {
     let runs_own = plan.units().any(|unit| unit.name() == CONTAINERD);
     Expected {
         socket: runtime_socket(profile, facts),
-        pause_image: runs_own.then(|| PAUSE_IMAGE.to_owned()),
+        pause_image: runs_own.then(|| pause_image(installed).to_owned()),
         api: profile.api_endpoints.first().cloned(),
     }
 }

@@ -18,6 +18,8 @@ pub struct Installed {
     pub kubelet: Unit,
     /// Whether containerd's configuration is Berth's.
     pub own_configuration: bool,
+    /// The image that every pod begins with, where it lies on the machine.
+    pub pause_image: Option<String>,
     /// The list of name servers for pods, where the usual one names a resolver that
     /// only this machine reaches (systemd-resolved's stub).
     pub resolv_conf: Option<PathBuf>,

@@ -44,6 +44,9 @@ pub(super) fn configuration(
     if let Some(path) = &installed.resolv_conf {
         settings.entry("resolvConf").or_insert_with(|| path.display().to_string().into());
     }
+    if let Some(path) = installed.distribution.volume_plugins {
+        settings.entry("volumePluginDir").or_insert_with(|| path.into());
+    }
     if !profile.taints.is_empty() {
         let taints: Vec<Value> = profile.taints.iter().map(taint).collect();
         lay(&mut settings, "registerWithTaints", Value::from(taints))?;

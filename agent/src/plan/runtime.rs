@@ -35,6 +35,11 @@ pub fn runtime(facts: &HostFacts, installed: &Installed) -> Plan {
     plan
 }
 
+/// The image that every pod begins with: the one on the machine, or the usual one.
+pub(super) fn pause_image(installed: &Installed) -> &str {
+    installed.pause_image.as_deref().unwrap_or(PAUSE_IMAGE)
+}
+
 /// Whether Berth sets the runtime up. Facts are of the running system: they say
 /// nothing of another root.
 fn is_ours(facts: &HostFacts, installed: &Installed) -> bool {
@@ -53,7 +58,7 @@ fn configuration(facts: &HostFacts, installed: &Installed) -> String {
          imports = ['/etc/containerd/conf.d/*.toml']\n\
          \n\
          [plugins.'io.containerd.cri.v1.images'.pinned_images]\n\
-         sandbox = '{PAUSE_IMAGE}'\n\
+         sandbox = '{}'\n\
          \n\
          [plugins.'io.containerd.cri.v1.runtime']\n\
          restrict_oom_score_adj = {}\n\
@@ -69,6 +74,7 @@ fn configuration(facts: &HostFacts, installed: &Installed) -> String {
          {runc}\
          SystemdCgroup = {}\n",
         provenance(None),
+        pause_image(installed),
         !may(facts, CAP_SYS_RESOURCE),
         is_systemd_cgroups(facts),
     )

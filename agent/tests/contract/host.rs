@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use berth_agent::host::{Machine, MemoryHost, Node};
-use berth_agent::plan::{Action, Found, Plan, Step, changes};
+use berth_agent::plan::{Action, Found, Live, Plan, Step, changes};
 use berth_agent::ports::{ApplyError, Host};
 use berth_domain::facts::HostFacts;
 use berth_domain::timestamp::Timestamp;
@@ -24,6 +24,24 @@ fn keeps_the_contract(fresh: &dyn Fn() -> Box<dyn World>) {
     undo_brings_back_what_stood_there_before_the_first_plan(&*fresh());
     what_somebody_has_changed_since_is_left(&*fresh());
     only_what_berth_made_is_retired(&*fresh());
+    elsewhere_than_on_the_running_system_nothing_is_loaded_or_set(&*fresh());
+}
+
+fn elsewhere_than_on_the_running_system_nothing_is_loaded_or_set(world: &dyn World) {
+    let host = world.host();
+    let plan = Plan {
+        steps: vec![file("/etc/file", 0o644, "x")],
+        live: vec![
+            Live::Module { name: "no_such_module" },
+            Live::Setting { name: "net.no_such_setting", value: "1" },
+        ],
+    };
+    assert!(!host.installed().live && !host.see(&plan).is_live);
+    let shown = changes(&plan, &host.see(&plan));
+    assert!(shown.iter().any(|change| change.diff.contains("only on the running system")), "{shown:?}");
+    let applied = host.apply(&plan, now()).expect("the files are all there is to do");
+    assert_eq!(applied.live, [""; 0]);
+    assert_eq!(world.at("/etc/file"), Some(node_file(0o644, "x")));
 }
 
 fn a_plan_stands_once_it_is_applied(world: &dyn World) {

@@ -198,11 +198,13 @@ fn unescaped(point: &str) -> String {
         .fold(point.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-/// Takes away what was not in a directory before the node ran, links not followed.
-fn empty(tree: &Path, before: Option<&BTreeSet<String>>, undone: &mut Undone) {
+/// Takes away what was not in a directory before the node ran, and the directory if it
+/// was not there itself. Links are not followed.
+fn empty(tree: &Path, before: Option<&Option<BTreeSet<String>>>, undone: &mut Undone) {
     // Nobody knows what was there: then nothing is taken away.
     let Some(before) = before else { return };
-    for name in names(tree).difference(before) {
+    let was_there = before.clone().unwrap_or_default();
+    for name in names(tree).difference(&was_there) {
         let path = tree.join(name);
         let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
         let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -210,6 +212,9 @@ fn empty(tree: &Path, before: Option<&BTreeSet<String>>, undone: &mut Undone) {
             Ok(()) => undone.removed.push(path),
             Err(_) => undone.left.push(Left { path, why: "it cannot be removed" }),
         }
+    }
+    if before.is_none() && fs::remove_dir(tree).is_ok() {
+        undone.removed.push(tree.to_owned());
     }
 }
 
@@ -234,12 +239,14 @@ mod tests {
         std::os::unix::fs::symlink(&outside, tree.join("pods/uid/link")).expect("a link");
         let before = BTreeSet::from(["config.yaml".to_owned()]);
         let mut undone = Undone::default();
-        empty(&tree, Some(&before), &mut undone);
+        empty(&tree, Some(&Some(before.clone())), &mut undone);
         assert_eq!(names(&tree), before);
         assert!(outside.join("theirs").exists(), "links are not followed");
         assert_eq!((undone.removed.len(), undone.left.len()), (2, 0));
         empty(&tree, None, &mut undone);
         assert_eq!(names(&tree), before, "without a record nothing goes");
+        empty(&tree, Some(&None), &mut undone);
+        assert!(!tree.exists(), "it was not there");
     }
 
     #[test]

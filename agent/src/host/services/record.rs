@@ -25,8 +25,11 @@ pub(super) struct Kept {
     /// The runtime's socket, once anything was to be started.
     socket: Option<String>,
     units: BTreeMap<String, Unit>,
-    /// What stood in directories that a node's programs fill, before they ran.
-    pub(super) trees: BTreeMap<String, BTreeSet<String>>,
+    /// What stood in directories that a node's programs fill, before they ran; `None`
+    /// for one that was not there.
+    pub(super) trees: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// Archives of images that the runtime has taken in.
+    pub(super) images: BTreeSet<String>,
     /// Network links that were there before.
     pub(super) links: BTreeSet<String>,
 }
@@ -72,7 +75,8 @@ impl Kept {
     pub(super) fn expect(&mut self, expected: &Expected) {
         self.socket = Some(expected.socket.clone());
         for path in TREES {
-            self.trees.entry(path.to_owned()).or_insert_with(|| names(Path::new(path)));
+            let before = || Path::new(path).is_dir().then(|| names(Path::new(path)));
+            self.trees.entry(path.to_owned()).or_insert_with(before);
         }
         if self.links.is_empty() {
             self.links = names(Path::new(LINKS));
@@ -117,11 +121,13 @@ pub(super) fn names(directory: &Path) -> BTreeSet<String> {
 }
 
 /// Directories that the kubelet, the runtime and network add-ons fill.
-pub(super) const TREES: [&str; 9] = [
+pub(super) const TREES: [&str; 11] = [
     "/var/lib/kubelet",
     "/var/lib/kubelet/pki",
     "/var/lib/containerd",
     "/run/containerd",
+    "/opt/containerd",
+    "/usr/libexec/kubernetes",
     "/var/lib/cni",
     "/etc/cni/net.d",
     "/opt/cni/bin",

@@ -1,5 +1,5 @@
-//! systemd over D-Bus. Root speaks to it directly, without a message bus, as
-//! systemctl does: a bare machine may have none. Signals tell of changes.
+//! systemd over the system's message bus. Its own socket for root would need none, but
+//! zbus panics at the name under which systemd speaks there. Signals tell of changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue};
-use zbus::{Connection, MessageStream};
+use zbus::{Connection, MatchRule, MessageStream};
 
 use super::ticks::Ticks;
 use super::{UnitState, Units, UnitsError};
@@ -30,8 +30,10 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// systemd of the running system. The line is made when it is first needed, and
 /// again when it was lost.
+#[derive(Default)]
 pub struct Systemd {
-    socket: PathBuf,
+    /// Where systemd is reached without a bus, in tests.
+    socket: Option<PathBuf>,
     line: Mutex<Option<Line>>,
     ticks: Ticks,
 }
@@ -48,17 +50,12 @@ impl Drop for Line {
     }
 }
 
-impl Default for Systemd {
-    fn default() -> Self {
-        Self::behind(Path::new(PRIVATE))
-    }
-}
-
 impl Systemd {
-    /// The systemd that listens on this socket, or else the one on the message bus.
+    /// The systemd that listens on this socket, without a bus.
+    #[cfg(any(test, feature = "doubles"))]
     #[must_use]
     pub fn behind(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), line: Mutex::default(), ticks: Ticks::default() }
+        Self { socket: Some(socket.to_owned()), ..Self::default() }
     }
 
     async fn connection(&self) -> zbus::Result<Connection> {
@@ -66,21 +63,21 @@ impl Systemd {
         if let Some(line) = line.as_ref().filter(|line| !line.connection.is_closed()) {
             return Ok(line.connection.clone());
         }
-        let connection =
-            timeout(ANSWER, connect(&self.socket)).await.map_err(|_| zbus::Error::InputOutput(late()))??;
-        let mut signals = MessageStream::from(&connection);
+        let connection = timeout(ANSWER, connect(self.socket.as_deref()))
+            .await
+            .map_err(|_| zbus::Error::InputOutput(late()))??;
+        let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(MANAGER.0)?.build();
+        let mut signals = MessageStream::for_match_rule(rule, &connection, None).await?;
         let ticks = self.ticks.sender();
         let listening = tokio::spawn(async move {
-            while let Some(message) = signals.next().await {
-                if message.is_ok_and(|message| message.message_type() == Type::Signal) {
-                    ticks.send_replace(());
-                }
+            while signals.next().await.is_some_and(|signal| signal.is_ok()) {
+                ticks.send_replace(());
             }
             ticks.send_replace(());
         });
         *line = Some(Line { connection: connection.clone(), listening });
         drop(line);
-        // Without it no signal is sent on a message bus; on the direct line it is not needed.
+        // Without it systemd sends no signals. Where it is refused, the steps of waits remain.
         let _ = call(&connection, MANAGER, "Subscribe", &()).await;
         Ok(connection)
     }
@@ -156,11 +153,12 @@ impl Units for Systemd {
     }
 }
 
-async fn connect(socket: &Path) -> zbus::Result<Connection> {
-    match UnixStream::connect(socket).await {
-        Ok(stream) => Builder::unix_stream(stream).p2p().method_timeout(ANSWER).build().await,
-        Err(_) => Builder::system()?.method_timeout(ANSWER).build().await,
-    }
+async fn connect(socket: Option<&Path>) -> zbus::Result<Connection> {
+    let builder = match socket {
+        Some(socket) => Builder::unix_stream(UnixStream::connect(socket).await?).p2p(),
+        None => Builder::system()?,
+    };
+    builder.method_timeout(ANSWER).build().await
 }
 
 /// What is called: path and interface.
@@ -183,7 +181,7 @@ async fn property(
 ) -> zbus::Result<OwnedValue> {
     let body = (format!("{SYSTEMD}.{kind}"), name);
     let answer = call(connection, (path.as_str(), "org.freedesktop.DBus.Properties"), "Get", &body).await?;
-    Ok(answer.body().deserialize()?)
+    answer.body().deserialize()
 }
 
 fn failed(action: &'static str, unit: &str) -> impl FnOnce(zbus::Error) -> UnitsError {
@@ -198,6 +196,3 @@ fn late() -> std::sync::Arc<std::io::Error> {
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: Object<'static> = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
-
-/// systemd's own socket, for root alone.
-const PRIVATE: &str = "/run/systemd/private";
