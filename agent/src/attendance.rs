@@ -24,6 +24,7 @@ use crate::certificate::Validity;
 use crate::join::Checks;
 use crate::join::authorization::check_life;
 use crate::join::book::{Book, Trace};
+use crate::join::network::PodNetwork;
 use crate::ports::server::{Attending, LineError, Member, Server};
 use crate::ports::{Clock, Credential, Discard, Held, Host, Journal, Services, Vault};
 use crate::{jitter, plan, renewal};
@@ -81,6 +82,7 @@ pub async fn attend(world: &AttendWorld<'_>) -> Diagnosis {
         renewing: None,
         heard: None,
         files: None,
+        network: PodNetwork::new(world.host, world.services, world.clock),
     }
     .run()
     .await
@@ -104,6 +106,7 @@ struct Attendance<'a> {
     heard: Option<Diagnosis>,
     /// What keeps the certificate's files from being written.
     files: Option<Diagnosis>,
+    network: PodNetwork<'a>,
 }
 
 /// A line that stands, and the span that tells of it.
@@ -232,6 +235,10 @@ impl<'a> Attendance<'a> {
         };
         Ok(match happened {
             Happened::Nothing => Event::Tick,
+            Happened::Heard(Ok(AttendFromServer::PodRoutes(routes))) => {
+                self.network.told(routes).await;
+                Event::Tick
+            }
             Happened::Heard(Ok(said)) => Event::Heard(said),
             Happened::Heard(Err(error)) => self.lost(error),
             Happened::Renewed(ended) => self.renewed(*ended),
@@ -293,7 +300,14 @@ impl<'a> Attendance<'a> {
         }
         let facts: HostFacts = self.world.host.survey().await;
         let programs = self.world.services.failing().await;
-        self.files.iter().cloned().chain(programs).chain(self.world.checks.health(&facts)).collect()
+        let network = self.network.problem().await;
+        self.files
+            .iter()
+            .cloned()
+            .chain(network)
+            .chain(programs)
+            .chain(self.world.checks.health(&facts))
+            .collect()
     }
 
     /// Ends the line, and its span with the reason.

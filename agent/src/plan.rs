@@ -1,6 +1,7 @@
 //! What a join changes on the host, as data: made purely from facts and
 //! profile, shown as a diff, applied by the `Host` port.
 
+mod bundle;
 mod certificate;
 mod diff;
 mod distribution;
@@ -9,11 +10,13 @@ mod host;
 mod installed;
 mod kubelet;
 mod live;
+mod network;
 mod node;
 mod runtime;
 mod seen;
 mod units;
 
+pub use bundle::{CACHE, Layout, cached, software};
 pub use certificate::certificate;
 pub use diff::{Action, Change, Style, changes, diff};
 pub use distribution::{Distribution, Software};
@@ -22,6 +25,7 @@ pub use host::host;
 pub use installed::{Binaries, Installed, Unit};
 pub use kubelet::FLAGS;
 pub use live::Live;
+pub use network::{BRIDGE, network};
 pub use node::{ProfileProblem, node};
 pub use runtime::{CNI_CONFIGURATION, PAUSE_IMAGE, SOCKET, runtime};
 pub use seen::{Body, Found, Seen};
@@ -31,6 +35,7 @@ pub use units::{CONTAINERD, KUBELET};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_domain::identity::Digest;
 use zeroize::Zeroizing;
 
 /// An ordered list of what shall stand where, and what shall run then. Paths are
@@ -64,6 +69,20 @@ pub enum Step {
         /// Whether it holds a private key, which is never shown.
         secret: bool,
     },
+    /// A file too large for memory, which the agent has fetched and verified.
+    Install {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// In bytes.
+        size: u64,
+        /// Of its content.
+        digest: Digest,
+        /// The file with that content; it is not looked at where the content stands
+        /// already.
+        from: PathBuf,
+    },
     /// A symbolic link.
     Symlink {
         /// Where.
@@ -88,7 +107,10 @@ impl Step {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory { path, .. } | Self::File { path, .. } | Self::Symlink { path, .. } => path,
+            Self::Directory { path, .. }
+            | Self::File { path, .. }
+            | Self::Install { path, .. }
+            | Self::Symlink { path, .. } => path,
             Self::Retire { directory, .. } => directory,
         }
     }

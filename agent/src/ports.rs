@@ -9,11 +9,13 @@ pub mod server;
 mod changed;
 mod journal;
 mod services;
+mod software;
 mod vault;
 
 pub use changed::{Applied, ApplyError, Left, RolledBack, Undone};
 pub use journal::{Journal, JournalEntry, JournalError, Loaded, Standing};
 pub use services::Services;
+pub use software::{Delivery, Depot, DepotError, Draft, Stage, Supplier};
 pub use vault::{Discard, Held, Vault, VaultError};
 
 pub use crate::credential::{Credential, Issue, MachineKey, NodeKey};

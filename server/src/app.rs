@@ -2,6 +2,7 @@
 //! runs it until it is told to stop, and stops it without losing a join.
 
 mod backend;
+mod bundle;
 mod first_token;
 mod observer;
 mod pools;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use self::backend::{Chore, Doing};
 use crate::admin;
 use crate::attendance::{self, Lines};
+use crate::bundle::shelf::Shelf;
 use crate::clock::SystemClock;
 use crate::cluster::Sweep;
 use crate::health::{self, HealthCheck};
@@ -31,9 +33,10 @@ use crate::join::initialization::Admission;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
-use crate::rpc::{JoinRpc, Joins, Tracked};
+use crate::rpc::{BundleRpc, JoinRpc, Joins, Tracked};
 use crate::trust::Bundles;
 
+pub use bundle::{own_authority, trusted};
 pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
 
 /// Between two counts of nodes for the metrics.
@@ -56,6 +59,7 @@ pub struct App {
     chores: Vec<Chore>,
     close: Box<dyn FnOnce() -> Doing + Send>,
     serving: Arc<serving::Serving>,
+    shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
     listener: listener::Bound,
     health: health::Bound,
@@ -92,6 +96,7 @@ impl App {
             Arc::clone(&opened.bundles),
             clock.now(),
         )?;
+        let shelf = bundle::shelf(&settings, &opened.bundles);
         if let Some(mint_applied) = opened.mint_applied {
             mint_applied(*serving.pin().borrow(), endpoint.clone());
         }
@@ -113,6 +118,7 @@ impl App {
             chores: opened.chores,
             close: opened.close,
             serving: Arc::new(serving),
+            shelf,
             clock,
             listener,
             health,
@@ -150,6 +156,8 @@ impl App {
         let lines = Arc::new(Lines::default());
         let tracked = Tracked::default();
         let rpc = JoinRpc::new(self.joins(&cluster, &lines, &tracked)?);
+        let software =
+            BundleRpc::new(&rpc, Arc::<Shelf>::clone(&self.shelf), self.settings.bundle.limits.stall);
         let end = CancellationToken::new();
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(attendance::cut_lines(Arc::clone(&lines), Arc::clone(&cluster), end.clone()));
@@ -171,6 +179,7 @@ impl App {
             Arc::clone(&self.clock),
             end.clone(),
         ));
+        background.spawn(bundle::keep_fresh(Arc::clone(&self.shelf), end.clone()));
         background.spawn(watchdog(end.clone()));
         let metrics = Arc::clone(&self.metrics);
         background.spawn(self.health.serve(
@@ -193,7 +202,9 @@ impl App {
             .await;
         let lanes = Lanes {
             anonymous: Routes::new(rpc.for_strangers()).add_service(health_service.clone()),
-            authenticated: Routes::new(rpc.for_members()).add_service(health_service),
+            authenticated: Routes::new(rpc.for_members())
+                .add_service(software.for_members())
+                .add_service(health_service),
         };
         let close = CancellationToken::new();
         let listening = self.listener.serve(self.serving.tls(), lanes, close.clone());
@@ -250,6 +261,7 @@ impl App {
         Ok(Joins {
             cluster: Arc::clone(cluster),
             profiles,
+            software: Arc::<Shelf>::clone(&self.shelf),
             registry: Arc::clone(&self.registry),
             signer: Arc::clone(&self.signer),
             trust: Arc::<Bundles>::clone(&self.bundles),

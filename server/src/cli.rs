@@ -1,6 +1,7 @@
 //! berth-server's command line: `run`, and what operators ask of a server that
 //! runs. Data goes to standard output, everything else to standard error.
 
+mod bundle;
 mod client;
 #[cfg(test)]
 mod golden;
@@ -71,6 +72,9 @@ enum Command {
     /// See nodes, ban machines, free names
     #[command(subcommand)]
     Nodes(nodes::Command),
+    /// Make bundles of node software, and look at them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -126,6 +130,10 @@ fn run(cli: &Cli, matches: &ArgMatches, output: &mut Output) -> Result<(), Failu
         Command::Token(command) => client::block_on(token::run(command, &socket(cli, matches)?, output)),
         Command::Joins(command) => client::block_on(joins::run(command, &socket(cli, matches)?, output)),
         Command::Nodes(command) => client::block_on(nodes::run(command, &socket(cli, matches)?, output)),
+        Command::Bundle(command) => {
+            let settings = resolve(cli, matches, &Options::default())?.settings;
+            client::block_on(bundle::run(command, &settings, output))
+        }
         Command::Config(ConfigCommand::Check { options, output: format }) => {
             let config = resolve(cli, matches, options)?;
             serving::check_filter(&config.telemetry)?;

@@ -12,6 +12,7 @@ use super::preflight::Preflight;
 use super::remembered::Remembered;
 use super::{Context, Failure};
 use crate::attendance::{AttendWorld, Told};
+use crate::bundle::FileDepot;
 use crate::cli;
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -27,6 +28,7 @@ use crate::vault::FileVault;
 /// The agent below one root.
 pub(super) struct Agent {
     pub(super) host: Machine,
+    depot: FileDepot,
     pub(super) vault: FileVault,
     pub(super) journal: FileJournal,
     pub(super) clock: SystemClock,
@@ -48,6 +50,7 @@ impl Agent {
             line = line.with_server_name(name.clone());
         }
         Ok(Self {
+            depot: FileDepot::below(with.root).map_err(Failure::State)?,
             vault: FileVault::below(with.root).map_err(Failure::State)?,
             journal: FileJournal::below(with.root).map_err(Failure::State)?,
             clock: SystemClock,
@@ -78,6 +81,7 @@ impl Agent {
         JoinWorld {
             server: &self.line,
             host: &self.host,
+            depot: &self.depot,
             checks: &self.checks,
             services: &self.services,
             vault: &self.vault,

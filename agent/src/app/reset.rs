@@ -9,6 +9,7 @@ use berth_domain::phase::Phase;
 use super::lock::{Lock, state_directory};
 use super::remembered::Remembered;
 use super::{Context, Failure};
+use crate::bundle::FileDepot;
 use crate::cli::{Form, Reset};
 use crate::clock::SystemClock;
 use crate::host::Machine;
@@ -57,6 +58,8 @@ async fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> 
     vault
         .discard(if asked.forget_machine { Discard::Everything } else { Discard::Node })
         .map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
+    let depot = FileDepot::below(with.root).map_err(Failure::State)?;
+    depot.forget().map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
     Remembered::forget(with.root).map_err(Failure::State)?;
     // Last, so that a reset that was cut off is known as one.
     FileJournal::below(with.root).and_then(|journal| journal.forget()).map_err(Failure::State)?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use berth_domain::facts::HostFacts;
+use berth_domain::identity::Digest;
 use berth_domain::timestamp::Timestamp;
 
 use crate::plan::{Body, Found, Installed, Live, Plan, Seen, Step};
@@ -121,7 +122,13 @@ impl Host for MemoryHost {
             if let Step::Retire { .. } = step {
                 seen.retired.extend(inner.retired(step));
             } else {
-                seen.found.insert(step.path().to_owned(), inner.found(step.path(), secret));
+                let mut found = inner.found(step.path(), secret);
+                if let (Step::Install { .. }, Found::File { body, .. }) = (step, &mut found)
+                    && let Body::Open(bytes) = body
+                {
+                    *body = Body::Large { size: bytes.len() as u64, digest: Digest::of(bytes) };
+                }
+                seen.found.insert(step.path().to_owned(), found);
             }
         }
         seen.live = inner.live.clone();
@@ -170,6 +177,20 @@ impl Inner {
         let wanted = match step {
             Step::Directory { mode, .. } => Node::Directory { mode: *mode },
             Step::File { mode, content, .. } => Node::File { mode: *mode, content: content.bytes().to_vec() },
+            Step::Install { path, mode, digest, from, .. } => {
+                let stands = |path: &Path| match self.nodes.get(path) {
+                    Some(Node::File { content, .. }) if Digest::of(content) == *digest => {
+                        Some(content.clone())
+                    }
+                    Some(_) | None => None,
+                };
+                let content = stands(path).or_else(|| stands(from)).ok_or(ApplyError::NotWritten {
+                    path: path.clone(),
+                    cause: io::ErrorKind::NotFound.into(),
+                    rolled_back: RolledBack::Nothing,
+                })?;
+                Node::File { mode: *mode, content }
+            }
             Step::Symlink { target, .. } => Node::Symlink { target: target.clone() },
             Step::Retire { .. } => {
                 for path in self.retired(step) {

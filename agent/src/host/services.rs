@@ -7,6 +7,7 @@ mod judge;
 mod packets;
 mod probes;
 mod record;
+mod routes;
 mod words;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use tokio::time::{Instant, sleep};
 
 use self::judge::{Seen, SeenUnit};
@@ -229,6 +231,16 @@ impl Services for NodeServices {
         let settled =
             |why: &Diagnosis| now.duration_since(*watched.since.entry(why.code()).or_insert(now)) >= SETTLED;
         found.into_iter().filter(settled).collect()
+    }
+
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis> {
+        if !self.live {
+            return Ok(());
+        }
+        let routes = routes.clone();
+        let laid = tokio::task::spawn_blocking(move || routes::lay(&routes)).await;
+        laid.unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| Diagnosis::new(Code::PodRoutesNotLaid, Phase::Registration).with("error", error))
     }
 
     async fn changed(&self) {

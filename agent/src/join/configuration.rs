@@ -2,6 +2,8 @@
 //! of them or none. Where one cannot be written, the join waits here and the
 //! operators see why.
 
+mod software;
+
 use std::time::Duration;
 
 use berth_domain::conversation::{JoinFromAgent, JoinFromServer};
@@ -19,7 +21,7 @@ use super::progress::Teller;
 use crate::jitter;
 use crate::plan::{self, Expected, Installed, Plan};
 use crate::ports::server::{Joining, LineError};
-use crate::ports::{Clock, Host, Standing};
+use crate::ports::{Clock, Depot, Host, Standing, Supplier};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,10 +74,15 @@ impl Configured {
 pub(super) struct Machine<'a> {
     pub(super) host: &'a dyn Host,
     pub(super) checks: &'a dyn Checks,
+    /// Where software is kept until it stands.
+    pub(super) depot: &'a dyn Depot,
+    /// Where software comes from.
+    pub(super) supplier: &'a dyn Supplier,
     pub(super) clock: &'a dyn Clock,
 }
 
-/// Asks for the profile, waits until the machine fits it, applies it, and says so.
+/// Asks for the profile, has its software stand, waits until the machine fits it,
+/// applies it, and says so.
 pub(super) async fn run(
     line: &mut dyn Joining,
     authorized: Authorized,
@@ -84,14 +91,23 @@ pub(super) async fn run(
     book: &Book<'_>,
     teller: &Teller<'_>,
 ) -> Result<Configured, Diagnosis> {
-    let request = JoinFromAgent::ProfileRequest { agent_version: agent_version.to_owned() };
+    let request = JoinFromAgent::ProfileRequest {
+        agent_version: agent_version.to_owned(),
+        architecture: authorized.prepared().facts().arch,
+    };
     line.say(request).await.map_err(lost("it asked for its profile"))?;
     let profile = profile(line, teller).await?;
-    let found = authorized.prepared().facts().clone();
+    software::stand(line, &authorized, &profile, machine, teller).await?;
+    teller.passing("after-software");
+    let found = match profile.bundle {
+        Some(_) => machine.host.survey().await,
+        None => authorized.prepared().facts().clone(),
+    };
     let (facts, installed) = fit(line, &profile, found, machine, teller).await?;
     let plan = plan::node(&profile, authorized.credential(), &facts, &installed)
         .map_err(|problem| problem.into_diagnosis(Phase::Configuration))?;
     let plan = plan::runtime(&facts, &installed).then(plan);
+    teller.passing("before-apply");
     apply(line, &plan, machine, teller).await?;
     let digest = profile.digest();
     let credential = authorized.credential();
@@ -115,6 +131,7 @@ async fn profile(line: &mut dyn Joining, teller: &Teller<'_>) -> Result<Profile,
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::ConfigurationRecorded
             | JoinFromServer::Registered
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("Profile").into_diagnosis(Phase::Configuration));
             }
@@ -154,7 +171,6 @@ async fn apply(
     teller: &Teller<'_>,
 ) -> Result<(), Diagnosis> {
     let mut obstacle = Obstacle::default();
-    teller.passing("before-apply");
     loop {
         let why = match machine.host.apply(plan, machine.clock.now()) {
             Ok(_) => break,
@@ -205,6 +221,7 @@ async fn recorded(line: &mut dyn Joining, teller: &Teller<'_>) -> Result<(), Dia
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::Profile(_)
             | JoinFromServer::Registered
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("ConfigurationRecorded").into_diagnosis(Phase::Configuration));
             }

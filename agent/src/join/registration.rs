@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until};
 use super::book::Book;
 use super::configuration::Configured;
 use super::initialization::Checks;
+use super::network::PodNetwork;
 use super::progress::Teller;
 use crate::jitter;
 use crate::ports::server::{Joining, LineError};
-use crate::ports::{Host, Services, Standing};
+use crate::ports::{Clock, Host, Services, Standing};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ pub(super) struct Machine<'a> {
     pub(super) host: &'a dyn Host,
     pub(super) checks: &'a dyn Checks,
     pub(super) services: &'a dyn Services,
+    pub(super) clock: &'a dyn Clock,
 }
 
 /// Starts the node's programs, registers, and stays until the Node is Ready.
@@ -80,6 +82,7 @@ pub(super) async fn run(
         checks: machine.checks.health(facts),
         started: begun.is_none(),
         programs: begun.into_iter().collect(),
+        network: None,
     };
     let since = ready(line, failing, machine, &start, teller).await?;
     book.reached(Standing::Ready { node, join, profile, since }, Phase::Registration)?;
@@ -107,11 +110,13 @@ struct Failing {
     /// What is wrong with its programs; while they could not be started, why.
     programs: Vec<Diagnosis>,
     started: bool,
+    /// What keeps the network of its pods from being laid.
+    network: Option<Diagnosis>,
 }
 
 impl Failing {
     fn all(&self) -> Vec<Diagnosis> {
-        self.programs.iter().chain(&self.checks).cloned().collect()
+        self.network.iter().chain(&self.programs).chain(&self.checks).cloned().collect()
     }
 }
 
@@ -127,6 +132,7 @@ async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::Profile(_)
             | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("Registered").into_diagnosis(Phase::Registration));
             }
@@ -143,6 +149,7 @@ async fn ready(
     start: &Start<'_>,
     teller: &Teller<'_>,
 ) -> Result<Timestamp, Diagnosis> {
+    let mut network = PodNetwork::new(machine.host, machine.services, machine.clock);
     loop {
         line.say(JoinFromAgent::Health(failing.all())).await.map_err(lost("it said how its checks stand"))?;
         let told = Instant::now();
@@ -161,6 +168,10 @@ async fn ready(
                             teller.waiting(&why);
                             look = Some(Instant::now() + pause(why)?);
                         }
+                        JoinFromServer::PodRoutes(routes) => {
+                            network.told(routes).await;
+                            break Failing { network: network.problem().await, ..failing };
+                        }
                         other @ (JoinFromServer::Profile(_)
                         | JoinFromServer::ConfigurationRecorded
                         | JoinFromServer::Registered) => {
@@ -175,7 +186,7 @@ async fn ready(
                     }
                 }
                 () = sleep_until(look.unwrap_or(answer_by)), if look.is_some() => {
-                    let now = look_again(&failing, machine, start).await;
+                    let now = look_again(&failing, machine, start, network.problem().await).await;
                     if now != failing || told.elapsed() >= REMINDER {
                         break now;
                     }
@@ -187,13 +198,18 @@ async fn ready(
 }
 
 /// Looks at the checks again, and starts what could not be started before.
-async fn look_again(failing: &Failing, machine: &Machine<'_>, start: &Start<'_>) -> Failing {
+async fn look_again(
+    failing: &Failing,
+    machine: &Machine<'_>,
+    start: &Start<'_>,
+    network: Option<Diagnosis>,
+) -> Failing {
     let checks = machine.checks.health(&machine.host.survey().await);
     if failing.started {
-        return Failing { checks, ..failing.clone() };
+        return Failing { checks, network, ..failing.clone() };
     }
     let begun = start.attempt().await;
-    Failing { checks, started: begun.is_none(), programs: begun.into_iter().collect() }
+    Failing { checks, started: begun.is_none(), programs: begun.into_iter().collect(), network }
 }
 
 /// How long to wait before the checks are looked at again.

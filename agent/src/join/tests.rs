@@ -1,5 +1,6 @@
 pub(crate) mod authority;
 pub(crate) mod server;
+mod software;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::Ordering;
 use berth_domain::conversation::{EnrollFromServer, Issued};
 use berth_domain::diagnosis::Code;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 
 use self::authority::Authority;
 use self::server::{Wrong, node};
@@ -346,4 +348,16 @@ async fn what_is_wrong_with_a_program_is_told_while_it_lasts() {
     world.join().await.expect("it goes on once it is well");
     let waits = [Code::DiskSpaceTooLow, Code::KubeletFailing, Code::DiskSpaceTooLow];
     assert_eq!(world.watched.waits(), waits, "the programs come first, and are not told for longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_network_of_pods_is_laid_where_the_server_says_they_are() {
+    let world = World::new();
+    let routes = PodRoutes { own: vec!["10.244.1.0/24".parse().expect("a range")], others: Vec::new() };
+    world.server.script().pods = Some(routes.clone());
+    world.services.unrouted_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it is laid");
+    assert_eq!(*world.services.routes.lock().expect("unpoisoned"), Some(routes));
+    assert!(world.host.has("/etc/cni/net.d/10-berth.conflist"));
+    assert_eq!(world.watched.waits(), [Code::PodRoutesNotLaid]);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use berth_domain::conversation::{LARGEST_ENROLL_MESSAGE, LARGEST_JOIN_MESSAGE};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_proto::join::v1::bundle_service_client::BundleServiceClient;
 use berth_proto::join::v1::join_service_client::JoinServiceClient;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -49,6 +50,7 @@ pub(super) enum Kind {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: JoinServiceClient<Channel>,
+    pub(super) bundles: BundleServiceClient<Channel>,
     pub(super) endpoint: Endpoint,
     pub(super) seen: Arc<Seen>,
 }
@@ -96,10 +98,13 @@ impl Connection {
             Kind::Unproved => LARGEST_ENROLL_MESSAGE,
             Kind::Mutual => LARGEST_JOIN_MESSAGE,
         };
+        let bundles = BundleServiceClient::with_origin(Channel(requests.clone()), origin.clone())
+            .max_decoding_message_size(largest)
+            .max_encoding_message_size(largest);
         let client = JoinServiceClient::with_origin(Channel(requests), origin)
             .max_decoding_message_size(largest)
             .max_encoding_message_size(largest);
-        Ok(Self { client, endpoint: endpoint.clone(), seen: secured.seen })
+        Ok(Self { client, bundles, endpoint: endpoint.clone(), seen: secured.seen })
     }
 }
 

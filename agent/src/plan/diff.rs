@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style as Paint};
 use berth_domain::diagnosis::printable;
+use berth_domain::identity::Digest;
 use serde::Serialize;
 use similar::TextDiff;
 
@@ -80,6 +81,9 @@ fn change(step: &Step, found: &Found) -> Option<Change> {
         Step::File { mode, content, secret, .. } => {
             ("file", Some(*mode), Wanted::File { mode: *mode, content, secret: *secret })
         }
+        Step::Install { mode, size, digest, .. } => {
+            ("file", Some(*mode), Wanted::Large { mode: *mode, size: *size, digest: *digest })
+        }
         Step::Symlink { target, .. } => ("symlink", None, Wanted::Symlink { target }),
         Step::Retire { .. } => return None,
     };
@@ -112,6 +116,7 @@ fn live_change(live: &Live, seen: &Seen) -> Change {
 enum Wanted<'a> {
     Directory { mode: u32 },
     File { mode: u32, content: &'a Content, secret: bool },
+    Large { mode: u32, size: u64, digest: Digest },
     Symlink { target: &'a Path },
 }
 
@@ -127,8 +132,15 @@ impl Wanted<'_> {
             {
                 Action::Keep
             }
+            (Self::Large { mode, size, digest }, Found::File { mode: stands, body })
+                if mode == stands && *body == (Body::Large { size: *size, digest: *digest }) =>
+            {
+                Action::Keep
+            }
             (Self::Symlink { target }, Found::Symlink { target: stands }) if target == stands => Action::Keep,
-            (Self::Directory { .. } | Self::File { .. } | Self::Symlink { .. }, _) => Action::Replace,
+            (Self::Directory { .. } | Self::File { .. } | Self::Large { .. } | Self::Symlink { .. }, _) => {
+                Action::Replace
+            }
         };
         let diff = match action {
             Action::Keep => String::new(),
@@ -152,6 +164,7 @@ impl Wanted<'_> {
             Found::File { body: Body::Sealed { size, public, .. }, .. } => {
                 Text::Sealed(sealed(*size, public))
             }
+            Found::File { body: Body::Large { size, digest }, .. } => Text::Sealed(large(*size, *digest)),
             Found::Symlink { target } => Text::Plain(shown(target)),
             Found::Other { kind } => Text::Sealed(format!("{kind}, which no plan replaces")),
             Found::Unreadable { error } => Text::Sealed(format!("unreadable: {error}")),
@@ -160,8 +173,10 @@ impl Wanted<'_> {
             Self::Directory { .. } => Text::None,
             Self::File { content, secret, .. } => match Body::of(content.bytes(), *secret) {
                 Body::Open(bytes) => Text::of(&bytes),
+                Body::Large { size, digest } => Text::Sealed(large(size, digest)),
                 Body::Sealed { size, public, .. } => Text::Sealed(sealed(size, &public)),
             },
+            Self::Large { size, digest, .. } => Text::Sealed(large(*size, *digest)),
             Self::Symlink { target } => Text::Plain(shown(target)),
         };
         out.push_str(&body(path, matches!(found, Found::Absent), &old, &new));
@@ -172,7 +187,7 @@ impl Wanted<'_> {
     fn mode(&self) -> String {
         match self {
             Self::Directory { mode } => format!("04{}", octal(*mode)),
-            Self::File { mode, .. } => format!("10{}", octal(*mode)),
+            Self::File { mode, .. } | Self::Large { mode, .. } => format!("10{}", octal(*mode)),
             Self::Symlink { .. } => "120000".to_owned(),
         }
     }
@@ -234,7 +249,11 @@ fn body(path: &Path, is_new: bool, old: &Text, new: &Text) -> String {
     TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(&from, &to).to_string()
 }
 
-fn sealed(size: usize, public: &berth_domain::identity::Digest) -> String {
+fn large(size: u64, digest: Digest) -> String {
+    format!("{size} bytes with SHA-256 {digest}")
+}
+
+fn sealed(size: usize, public: &Digest) -> String {
     format!("secret, {size} bytes; its certificates have SHA-256 {public}")
 }
 

@@ -66,6 +66,13 @@ pub enum Found {
 pub enum Body {
     /// The bytes.
     Open(Vec<u8>),
+    /// Too much for memory.
+    Large {
+        /// In bytes.
+        size: u64,
+        /// Of the whole.
+        digest: Digest,
+    },
     /// A secret.
     Sealed {
         /// In bytes.

@@ -2,18 +2,22 @@ mod programs;
 
 use std::collections::BTreeMap;
 
-use berth_domain::facts::{HostFacts, ModuleState, Runtime, RuntimeState};
-use berth_domain::identity::NodeIdentity;
+use berth_domain::bundle::Bundle;
+use berth_domain::facts::{Arch, HostFacts, ModuleState, Runtime, RuntimeState};
+use berth_domain::identity::{Digest, NodeIdentity};
 use berth_domain::labels::{Labels, parse_label};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::*;
+use crate::certificate::authority_keys;
 use crate::credential::Credential;
 use crate::credential::testing::credential;
+use crate::join::tests::authority::Authority;
 
 fn facts() -> HostFacts {
     let runtime = |name: &str, socket: &str, state| Runtime {
@@ -88,6 +92,8 @@ fn profile() -> Profile {
             "dedicated=gpu:NoSchedule".parse().expect("a taint"),
             "spot:NoExecute".parse().expect("a taint"),
         ],
+        network: PodNetwork::None,
+        bundle: None,
     }
 }
 
@@ -113,6 +119,10 @@ fn listed(plan: &Plan, credential: &Credential) -> String {
             Step::File { path, mode, content, secret: false } => {
                 let text = std::str::from_utf8(content.bytes()).expect("text");
                 format!("== {} file {mode:04o}\n{text}", path.display())
+            }
+            Step::Install { path, mode, size, digest, from } => {
+                let (path, from) = (path.display(), from.display());
+                format!("== {path} file {mode:04o}: {size} bytes with {digest} from {from}\n")
             }
             Step::Symlink { path, target } => format!("== {} -> {}\n", path.display(), target.display()),
             Step::Retire { directory, prefix, keep } => {
@@ -201,7 +211,11 @@ fn a_bundle_is_what_a_kubelet_reads() {
     let plan = certificate(&credential, None);
     let bundle = plan.steps.iter().find_map(|step| match step {
         Step::File { content, mode: 0o600, secret: true, .. } => Some(content.bytes().to_vec()),
-        Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+        Step::Directory { .. }
+        | Step::File { .. }
+        | Step::Install { .. }
+        | Step::Symlink { .. }
+        | Step::Retire { .. } => None,
     });
     let bundle = bundle.expect("a secret file");
     let leaf = rustls_pki_types::CertificateDer::from_pem_slice(&bundle).expect("a certificate");
@@ -278,7 +292,11 @@ fn a_text_that_yaml_would_take_for_something_else_stays_a_text() {
         Step::File { path, content, .. } if path.ends_with("config.yaml") => {
             Some(String::from_utf8(content.bytes().to_vec()).expect("text"))
         }
-        Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+        Step::Directory { .. }
+        | Step::File { .. }
+        | Step::Install { .. }
+        | Step::Symlink { .. }
+        | Step::Retire { .. } => None,
     });
     let text = text.expect("there");
     let read: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
@@ -332,6 +350,23 @@ fn a_diff_reads_as_people_expect_and_shows_no_secret() {
 }
 
 #[test]
+fn a_bundle_goes_where_the_machine_looks_for_it() {
+    let ca = Authority::new("cluster");
+    let bundle = Bundle::verified(&ca.bundle(b"program"), &authority_keys(&ca.pem)).expect("its own");
+    let mut facts = HostFacts { arch: Some(Arch::Amd64), ..HostFacts::default() };
+    let digest = Digest::of(b"program");
+    let from = format!("/var/lib/berth/bundle/blobs/{digest}");
+    let text = listed(&software(&bundle, &facts), &the_credential());
+    assert_eq!(text, format!("== /usr/local/bin/kubelet file 0755: 7 bytes with {digest} from {from}\n"));
+    let told = diff(&software(&bundle, &facts), &Seen::default(), Style::default());
+    assert!(told.contains(&format!("+7 bytes with SHA-256 {digest}")), "{told}");
+    facts.os.id = Some("flatcar".to_owned());
+    assert!(listed(&software(&bundle, &facts), &the_credential()).starts_with("== /opt/bin/kubelet"));
+    facts.arch = Some(Arch::Arm64);
+    assert_eq!(software(&bundle, &facts), Plan::default());
+}
+
+#[test]
 fn a_plan_that_stands_has_no_changes() {
     let plan = node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan");
     let mut seen = Seen::default();
@@ -340,6 +375,9 @@ fn a_plan_that_stands_has_no_changes() {
             Step::Directory { mode, .. } => Found::Directory { mode: *mode },
             Step::File { mode, content, secret, .. } => {
                 Found::File { mode: *mode, body: Body::of(content.bytes(), *secret) }
+            }
+            Step::Install { mode, size, digest, .. } => {
+                Found::File { mode: *mode, body: Body::Large { size: *size, digest: *digest } }
             }
             Step::Symlink { target, .. } => Found::Symlink { target: target.clone() },
             Step::Retire { .. } => continue,

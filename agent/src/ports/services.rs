@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use berth_domain::diagnosis::Diagnosis;
+use berth_domain::pods::PodRoutes;
 
 use crate::plan::{Expected, Plan};
 
@@ -19,6 +20,14 @@ pub trait Services: Send + Sync {
     /// What stands in the way of what was started, most important first; empty while
     /// all is well, or nothing was started. What has just come up is not told yet.
     async fn failing(&self) -> Vec<Diagnosis>;
+
+    /// Lays the routes to the pods of other nodes, and takes away those that it has
+    /// laid before and that are no longer among them. Nothing is laid below another
+    /// root than the running system.
+    ///
+    /// # Errors
+    /// What the system said.
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis>;
 
     /// Ends when [`Services::failing`] may say something else.
     async fn changed(&self);

@@ -74,12 +74,20 @@ pub(super) const fn cause(code: Code) -> &'static str {
             "the container runtime has no pod network: {message}; {directory} holds {found}"
         }
         Code::NodeUnderPressure => "the node {name} is short of {resource}: {figures}",
+        Code::BundleMissing => {
+            "the server has no bundle of node software for this machine: it has {found}, and the machine needs {wanted}"
+        }
+        Code::BundleDamaged => "the bundle of node software[ in {file}] cannot be used: {problem}",
         Code::NodeNotReady => "the node {name} is not Ready: {condition}",
         Code::CloudProviderPending => {
             "the Node {name} has the taint {taint}, which a cloud controller manager takes away, and none has"
         }
         Code::ServingCertificatePending => {
             "the certificate request {request} of the kubelet on {name} waits for approval since {since}"
+        }
+        Code::PodRoutesNotLaid => "the routes to the pods of other nodes could not be laid: {error}",
+        Code::ServingNameUnproven => {
+            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
         }
         Code::CertificateUntrusted => {
             "the API server does not trust the issuer of this node's certificate: it is signed by {issuer}, and the API server's client CAs are {trusted}"
@@ -198,11 +206,23 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "apply the cluster's network add-on, or choose network bridge in the profile; by hand: put a configuration into {directory}"
         }
         Code::NodeUnderPressure => "free some {resource} on the machine; the kubelet notices by itself",
+        Code::BundleMissing => {
+            "make it with berth-server bundle create, and name it in the server's configuration ({field}); or let the pool's machines bring their own software, with bundle: none of the pool"
+        }
+        Code::BundleDamaged => {
+            "look at it where it lies: berth-server bundle verify[ {file}]; make it anew there with berth-server bundle create, and the join goes on by itself"
+        }
         Code::NodeNotReady => "berth-agent check on the machine shows what fails",
         Code::CloudProviderPending => {
             "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"
         }
         Code::ServingCertificatePending => "kubectl certificate approve {request}",
+        Code::PodRoutesNotLaid => {
+            "install ip and nft where one is missing (packages iproute2 and nftables); nodes whose pods the agent connects must be on one network, without a router in between"
+        }
+        Code::ServingNameUnproven => {
+            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+        }
         Code::CertificateUntrusted => {
             "add that CA to the file that kube-apiserver's --client-ca-file names, or let berth-server sign with a CA that is in it"
         }

@@ -174,12 +174,20 @@ codes! {
     PodNetworkMissing = "POD_NETWORK_MISSING", NotReady, Some(2);
     /// The machine is short of disk, memory or process ids.
     NodeUnderPressure = "NODE_UNDER_PRESSURE", NotReady, Some(5);
+    /// The server has no bundle of node software for this machine.
+    BundleMissing = "BUNDLE_MISSING", NotReady, Some(3);
+    /// The bundle of node software is damaged, or not the cluster's own.
+    BundleDamaged = "BUNDLE_DAMAGED", Refused, Some(10);
     /// The Node is registered and not yet Ready.
     NodeNotReady = "NODE_NOT_READY", NotReady, Some(2);
     /// A cloud controller has not initialized the Node yet.
     CloudProviderPending = "CLOUD_PROVIDER_PENDING", NotReady, Some(5);
     /// Nobody has approved the certificate that the kubelet wants to serve with.
     ServingCertificatePending = "SERVING_CERTIFICATE_PENDING", NotReady, Some(5);
+    /// The routes to the pods of other nodes could not be laid.
+    PodRoutesNotLaid = "POD_ROUTES_NOT_LAID", NotReady, Some(3);
+    /// The kubelet asks to serve under a name that is not seen to be its own.
+    ServingNameUnproven = "SERVING_NAME_UNPROVEN", NotReady, Some(5);
     /// The API server does not trust the CA that signs the nodes' certificates.
     CertificateUntrusted = "CERTIFICATE_UNTRUSTED", NotReady, Some(5);
     /// The peer sent a message out of order or out of bounds.

@@ -9,6 +9,7 @@ use berth_domain::name::PoolName;
 use berth_domain::profile::KubeletSettings;
 
 use crate::attendance::Terms;
+use crate::bundle::shelf::BundleSettings;
 use crate::config::ClusterSigner;
 use crate::listener::ProxyProtocol;
 use crate::policy::Policy;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub kubelet: KubeletSettings,
     /// What pools add.
     pub pools: BTreeMap<PoolName, PoolSettings>,
+    /// The software of nodes.
+    pub bundle: BundleSettings,
     /// The rules.
     pub policy: Policy,
     /// How many joins are worked on at one time, and how many may wait.

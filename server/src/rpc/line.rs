@@ -92,6 +92,7 @@ impl EnrollLine for Enrolling {
 pub(super) struct Joining {
     pub(super) requests: Streaming<v1::JoinRequest>,
     pub(super) answers: Answers<v1::JoinResponse>,
+    pub(super) from: IpAddr,
 }
 
 #[async_trait]
@@ -103,6 +104,10 @@ impl JoinLine for Joining {
 
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending> {
         send(&self.answers, join_to_agent(&said)).await
+    }
+
+    fn from(&self) -> IpAddr {
+        self.from
     }
 }
 
@@ -129,6 +134,6 @@ pub(super) fn malformed(bad: Malformed, phase: Phase) -> Ending {
     OutOfOrder::from(bad).into_diagnosis(phase).into()
 }
 
-fn canonical(address: IpAddr) -> IpAddr {
+pub(super) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }

@@ -2,6 +2,7 @@
 //! ending becomes a status.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use berth_domain::conversation::{
 };
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::proof::{ChannelBinding, Transcript};
 use berth_proto::join::v1;
 use berth_proto::join::v1::join_service_server::{JoinService, JoinServiceServer};
@@ -30,14 +32,15 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
 use super::identity::{Identified, identify, peer};
-use super::line::{ANSWERS, Enrolling, Joining, malformed};
+use super::line::{ANSWERS, Enrolling, Joining, canonical, malformed};
 use crate::attendance::{Lines, Terms, note_standing};
 use crate::join::authentication::Decoys;
 use crate::join::authorization::{Member, admit, renew};
 use crate::join::initialization::Admission;
+use crate::join::registration::Routes;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Trust};
+use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Software, Trust};
 
 /// Over which time agents spread their return when the server stops.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
@@ -58,6 +61,8 @@ pub struct Joins {
     pub cluster: Arc<dyn Cluster>,
     /// The profiles of nodes.
     pub profiles: Arc<dyn Profiles>,
+    /// The software of nodes.
+    pub software: Arc<dyn Software>,
     /// The cluster's own Nodes.
     pub registry: Arc<dyn Registry>,
     /// What issues certificates.
@@ -100,6 +105,11 @@ impl JoinRpc {
         Self(Arc::new(joins))
     }
 
+    /// All that its calls can touch, for the service beside it.
+    pub(super) fn joins(&self) -> Arc<Joins> {
+        Arc::clone(&self.0)
+    }
+
     /// As tonic serves it to strangers.
     #[must_use]
     pub fn for_strangers(&self) -> JoinServiceServer<Self> {
@@ -122,6 +132,7 @@ impl Joins {
         World {
             cluster: self.cluster.as_ref(),
             profiles: self.profiles.as_ref(),
+            software: self.software.as_ref(),
             registry: self.registry.as_ref(),
             signer: self.signer.as_ref(),
             trust: self.trust.as_ref(),
@@ -135,7 +146,11 @@ impl Joins {
     }
 
     /// Who calls, let in; its own span says who.
-    async fn member<T>(&self, request: &Request<T>, span: &Span) -> Result<(Member, Identified), Diagnosis> {
+    pub(super) async fn member<T>(
+        &self,
+        request: &Request<T>,
+        span: &Span,
+    ) -> Result<(Member, Identified), Diagnosis> {
         let caller = identify(request.extensions())?;
         span.record(attribute::CONNECTION_ID, caller.peer.connection_id);
         span.record(attribute::NODE_NAME, caller.name.as_str());
@@ -146,7 +161,7 @@ impl Joins {
     }
 
     /// Runs a call's conversation in a task of its own, in its span.
-    fn spawn<T: Send + 'static>(
+    pub(super) fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
         method: &'static str,
         span: Span,
@@ -173,7 +188,7 @@ impl Joins {
     }
 
     /// Ends a call that is one question and one answer.
-    fn answer<T>(
+    pub(super) fn answer<T>(
         &self,
         method: &'static str,
         span: &Span,
@@ -188,7 +203,7 @@ impl Joins {
     }
 
     /// Refuses a call before its conversation.
-    fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
+    pub(super) fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
         let status = refusal_to_status(why);
         record_status(span, status.code(), Side::Server);
         self.metrics.rpc_finished(method, status.code(), Duration::ZERO);
@@ -198,6 +213,7 @@ impl Joins {
     async fn attend_until_told(
         &self,
         member: &Member,
+        from: IpAddr,
         mut requests: Streaming<v1::AttendRequest>,
         answers: &mpsc::Sender<Result<v1::AttendResponse, Status>>,
     ) -> Result<(), Ending> {
@@ -206,6 +222,8 @@ impl Joins {
         let mut changes = self.registry.watch(&node.identity.name);
         // What of its checks does not hold, once it has said so.
         let mut failing = None;
+        let network = self.network(member).await?;
+        let mut routes = Routes::of(self.registry.as_ref(), &node.identity.name, network);
         let terms = AttendFromServer::Terms {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
@@ -214,6 +232,10 @@ impl Joins {
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
         let mut silent = tokio::time::Instant::now() + patience;
         loop {
+            if let Some(routes) = routes.news() {
+                let told = AttendFromServer::PodRoutes(routes);
+                answers.send(Ok(attend_to_agent(&told))).await.map_err(|_| Ending::Gone)?;
+            }
             let heard = tokio::select! {
                 changed = open.ended.changed() => {
                     let why = open.ended.borrow_and_update().clone();
@@ -230,9 +252,11 @@ impl Joins {
                 }
                 // The registry outlives every line: the watch does not close.
                 _ = changes.changed() => {
+                    self.vouch(member, from).await?;
                     self.note_standing(member, failing.as_deref()).await?;
                     continue;
                 }
+                () = routes.changed() => continue,
                 () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
                 heard = requests.next() => heard,
             };
@@ -240,6 +264,7 @@ impl Joins {
             let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
             match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
                 AttendFromAgent::Heartbeat => {
+                    self.vouch(member, from).await?;
                     let now = self.clock.now();
                     let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
                     heard.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
@@ -250,6 +275,20 @@ impl Joins {
                 }
             }
         }
+    }
+
+    /// Who makes the network of a member's pods.
+    async fn network(&self, member: &Member) -> Result<PodNetwork, Ending> {
+        let profile = self.profiles.profile(member.node()).await;
+        let profile = profile.map_err(|error| error.into_diagnosis(Phase::Registration, self.clock.now()))?;
+        Ok(profile.network)
+    }
+
+    /// A kubelet that attends asks for a new serving certificate when the old one ends.
+    async fn vouch(&self, member: &Member, from: IpAddr) -> Result<(), Ending> {
+        let now = self.clock.now();
+        let vouched = self.registry.vouch(member.node(), from, now).await;
+        vouched.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
     }
 
     /// Nothing is noted of a node whose agent has not spoken of its checks yet.
@@ -298,10 +337,11 @@ impl JoinService for JoinRpc {
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Answer<v1::JoinResponse> {
         let joins = &self.0;
         let span = server_span(rpc::JOIN, request.metadata().as_ref());
-        let (member, _) =
+        let (member, caller) =
             joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::JOIN, &span, &why))?;
         let (answers, stream) = mpsc::channel(ANSWERS);
-        let mut line = Joining { requests: request.into_inner(), answers: answers.clone() };
+        let from = canonical(caller.peer.address.ip());
+        let mut line = Joining { requests: request.into_inner(), answers: answers.clone(), from };
         let mut open = joins.lines.open(&member.node().identity.name);
         let shared = Arc::clone(joins);
         joins.spawn(rpc::JOIN, span, answers, async move {
@@ -327,7 +367,8 @@ impl JoinService for JoinRpc {
         let world = Arc::clone(joins);
         let back = answers.clone();
         joins.spawn(rpc::ATTEND, span, answers, async move {
-            let ended = world.attend_until_told(&member, requests, &back).await;
+            let from = canonical(caller.peer.address.ip());
+            let ended = world.attend_until_told(&member, from, requests, &back).await;
             if let Err(Ending::Refused(why)) = &ended
                 && why.code() == Code::MachineBanned
             {

@@ -146,6 +146,8 @@ mod tests {
             kubelet: serde_json::from_value(kubelet).expect("an object"),
             labels: Default::default(),
             taints: Vec::new(),
+            network: Default::default(),
+            bundle: None,
         }
     }
 

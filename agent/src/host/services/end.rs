@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
 use super::record::{Kept, LINKS, TREES, names};
-use super::{NodeServices, packets, refused};
+use super::{NodeServices, packets, refused, routes};
 use crate::host::cri::Cri;
 use crate::host::{program, survey};
 use crate::plan::{CONTAINERD, KUBELET};
@@ -100,6 +100,9 @@ fn clean(record: &Kept, undone: &mut Undone) {
                 undone.left.push(Left { path: Path::new(LINKS).join(name), why: "ip cannot delete it" })
             }
         }
+    }
+    if let Err(error) = routes::clear() {
+        tracing::warn!(%error, "the routes to pods of other nodes were not removed");
     }
     if let Err(error) = packets::clean() {
         tracing::warn!(%error, "the packet filter's chains of pods were not removed");

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
-use berth_domain::facts::HostFacts;
+use berth_domain::facts::{Arch, HostFacts};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{JoinToken, MINT_ENTROPY};
@@ -20,8 +21,8 @@ use zeroize::Zeroizing;
 use super::authority::Authority;
 use super::server::Double;
 use crate::join::{Checks, JoinWorld, Observer, Patience, Progress, Ready, TokenSource, Wishes, join};
-use crate::plan::{Binaries, Expected, Installed, Plan, Seen};
-use crate::ports::doubles::{ManualClock, MemoryJournal, MemoryVault};
+use crate::plan::{Binaries, Body, Expected, Found, Installed, Plan, Seen, Step};
+use crate::ports::doubles::{ManualClock, MemoryDepot, MemoryJournal, MemoryVault};
 use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Services, Undone};
 
 /// A machine in memory. Its clock is right unless it is set.
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) vault: MemoryVault,
     pub(crate) journal: MemoryJournal,
     pub(crate) host: Machine,
+    pub(crate) depot: MemoryDepot,
     pub(crate) checks: Health,
     pub(crate) services: Programs,
     pub(crate) token: Pocket,
@@ -81,6 +83,7 @@ impl Host for Machine {
     async fn survey(&self) -> HostFacts {
         let mut facts = HostFacts::default();
         facts.identity.hostname = Some("n1".to_owned());
+        facts.arch = Some(Arch::Amd64);
         facts
     }
 
@@ -89,8 +92,18 @@ impl Host for Machine {
         Installed { binaries, live: true, ..Installed::default() }
     }
 
-    fn see(&self, _plan: &Plan) -> Seen {
-        Seen::default()
+    /// What was installed stands; of the rest nothing is seen.
+    fn see(&self, plan: &Plan) -> Seen {
+        let mut seen = Seen::default();
+        for step in &plan.steps {
+            let Step::Install { path, mode, size, digest, .. } = step else { continue };
+            let stands =
+                self.applied.lock().expect("unpoisoned").iter().any(|plan| plan.steps.contains(step));
+            let body = Body::Large { size: *size, digest: *digest };
+            let found = if stands { Found::File { mode: *mode, body } } else { Found::Absent };
+            seen.found.insert(path.clone(), found);
+        }
+        seen
     }
 
     fn apply(&self, plan: &Plan, _now: Timestamp) -> Result<Applied, ApplyError> {
@@ -142,6 +155,8 @@ pub(crate) struct Programs {
     pub(crate) unstarted_for: AtomicU32,
     pub(crate) unwell_for: AtomicU32,
     pub(crate) started: Mutex<Vec<&'static str>>,
+    pub(crate) unrouted_for: AtomicU32,
+    pub(crate) routes: Mutex<Option<PodRoutes>>,
 }
 
 #[async_trait]
@@ -157,6 +172,14 @@ impl Services for Programs {
     async fn failing(&self) -> Vec<Diagnosis> {
         let bad = counted_down(&self.unwell_for);
         bad.then(|| Diagnosis::new(Code::KubeletFailing, Phase::Registration)).into_iter().collect()
+    }
+
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis> {
+        if counted_down(&self.unrouted_for) {
+            return Err(Diagnosis::new(Code::PodRoutesNotLaid, Phase::Registration));
+        }
+        *self.routes.lock().expect("unpoisoned") = Some(routes.clone());
+        Ok(())
     }
 
     async fn changed(&self) {
@@ -224,6 +247,7 @@ impl World {
             vault: MemoryVault::default(),
             journal: MemoryJournal::default(),
             host: Machine::default(),
+            depot: MemoryDepot::default(),
             checks: Health::default(),
             services: Programs::default(),
             token: Pocket(Mutex::new(Some(token))),
@@ -243,6 +267,7 @@ impl World {
         let world = JoinWorld {
             server: &self.server,
             host: &self.host,
+            depot: &self.depot,
             checks: &self.checks,
             services: &self.services,
             vault: &self.vault,

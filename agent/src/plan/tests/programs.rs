@@ -26,7 +26,11 @@ fn the_runtime_is_set_as_the_machine_needs() {
             Step::File { path, content, .. } if path.ends_with("config.toml") => {
                 Some(String::from_utf8_lossy(content.bytes()).into_owned())
             }
-            Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+            Step::Directory { .. }
+            | Step::File { .. }
+            | Step::Symlink { .. }
+            | Step::Retire { .. }
+            | Step::Install { .. } => None,
         };
         plan.steps.iter().find_map(of).expect("a configuration")
     };

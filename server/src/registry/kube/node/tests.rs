@@ -16,7 +16,7 @@ fn seen(taints: Value, ready: &str, annotations: Value) -> SeenNode {
     SeenNode::of(serde_json::from_value(node).expect("a Node"))
 }
 
-fn record(taints: &[&str]) -> NodeRecord {
+pub(in crate::registry::kube) fn record(taints: &[&str]) -> NodeRecord {
     let key = SpkiHash::of(b"key");
     NodeRecord {
         identity: berth_domain::identity::NodeIdentity {
