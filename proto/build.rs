@@ -8,6 +8,7 @@ use prost::Message as _;
 const FILES: &[&str] = &[
     "berth/join/v1/service.proto",
     "berth/join/v1/telemetry.proto",
+    "berth/join/v1/bundle.proto",
     "berth/admin/v1/tokens.proto",
     "berth/admin/v1/joins.proto",
     "berth/admin/v1/nodes.proto",

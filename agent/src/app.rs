@@ -95,7 +95,7 @@ async fn work(with: &Context<'_>, command: &Command) -> Result<ExitCode, Failure
         Command::Check(asked) => Box::pin(check::run(with, asked)).await,
         Command::Plan(asked) => Box::pin(plan::run(with, asked)).await,
         Command::Leave(asked) => Box::pin(leave::run(with, asked)).await,
-        Command::Reset(asked) => reset::run(with, asked),
+        Command::Reset(asked) => Box::pin(reset::run(with, asked)).await,
         Command::Status(asked) => status::run(with, asked),
         // Done before there was a runtime.
         Command::Config(_) | Command::Completion(_) | Command::Man | Command::Version(_) => {

@@ -24,8 +24,9 @@ use crate::certificate::Validity;
 use crate::join::Checks;
 use crate::join::authorization::check_life;
 use crate::join::book::{Book, Trace};
+use crate::join::network::PodNetwork;
 use crate::ports::server::{Attending, LineError, Member, Server};
-use crate::ports::{Clock, Credential, Discard, Held, Host, Journal, Vault};
+use crate::ports::{Clock, Credential, Discard, Held, Host, Journal, Services, Vault};
 use crate::{jitter, plan, renewal};
 
 /// All that attendance can touch.
@@ -36,6 +37,8 @@ pub struct AttendWorld<'a> {
     pub host: &'a dyn Host,
     /// What is asked of the machine.
     pub checks: &'a dyn Checks,
+    /// The programs that make it a node.
+    pub services: &'a dyn Services,
     /// Keys and credentials.
     pub vault: &'a dyn Vault,
     /// What is known after a crash.
@@ -79,6 +82,7 @@ pub async fn attend(world: &AttendWorld<'_>) -> Diagnosis {
         renewing: None,
         heard: None,
         files: None,
+        network: PodNetwork::new(world.host, world.services, world.clock),
     }
     .run()
     .await
@@ -102,6 +106,7 @@ struct Attendance<'a> {
     heard: Option<Diagnosis>,
     /// What keeps the certificate's files from being written.
     files: Option<Diagnosis>,
+    network: PodNetwork<'a>,
 }
 
 /// A line that stands, and the span that tells of it.
@@ -230,6 +235,10 @@ impl<'a> Attendance<'a> {
         };
         Ok(match happened {
             Happened::Nothing => Event::Tick,
+            Happened::Heard(Ok(AttendFromServer::PodRoutes(routes))) => {
+                self.network.told(routes).await;
+                Event::Tick
+            }
             Happened::Heard(Ok(said)) => Event::Heard(said),
             Happened::Heard(Err(error)) => self.lost(error),
             Happened::Renewed(ended) => self.renewed(*ended),
@@ -290,7 +299,15 @@ impl<'a> Attendance<'a> {
             self.write_files();
         }
         let facts: HostFacts = self.world.host.survey().await;
-        self.files.iter().cloned().chain(self.world.checks.health(&facts)).collect()
+        let programs = self.world.services.failing().await;
+        let network = self.network.problem().await;
+        self.files
+            .iter()
+            .cloned()
+            .chain(network)
+            .chain(programs)
+            .chain(self.world.checks.health(&facts))
+            .collect()
     }
 
     /// Ends the line, and its span with the reason.

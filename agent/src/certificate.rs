@@ -194,6 +194,15 @@ fn authorities(ca_bundle: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(ca_bundle.as_bytes()).flatten().collect()
 }
 
+/// The keys of a bundle of CA certificates, DER SubjectPublicKeyInfo: who may vouch for
+/// what is no certificate.
+#[must_use]
+pub fn authority_keys(ca_bundle: &str) -> Vec<Vec<u8>> {
+    let authorities = authorities(ca_bundle);
+    let cas = authorities.iter().filter_map(|der| parse(der)).filter(|ca| ca.is_ca());
+    cas.map(|ca| ca.public_key().raw.to_vec()).collect()
+}
+
 /// Each is signed by the next, and the last by a CA of the bundle.
 fn chains_to(chain: &[X509Certificate<'_>], ca_bundle: &str) -> bool {
     let linked = chain.iter().zip(chain.iter().skip(1)).all(|(below, above)| is_signed_by(below, above));

@@ -3,17 +3,20 @@
 //! than declared.
 
 mod gate;
+mod large;
 mod state;
 mod walk;
 
 #[cfg(test)]
 pub(crate) use gate::testing;
 pub(crate) use gate::{Gate, Operation};
+pub(crate) use large::pieces;
 pub(crate) use state::State;
 
 pub(crate) use crate::host::survey::STATE_DIRECTORY;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -95,28 +98,15 @@ impl Tree {
     /// The content of a regular file of at most [`LARGEST_FILE`] bytes; `None`
     /// where nothing is.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        // Without NONBLOCK a FIFO put there in between would hold the agent for ever.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = self
-            .parent(path)
-            .and_then(|(parent, name)| Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?));
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let size = file.metadata()?.len();
         let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB");
         if size > LARGEST_FILE {
             return Err(too_large());
         }
         // All of the room at once: a buffer that grows leaves copies of a secret behind.
         let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 64));
-        std::fs::File::from(file).take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+        file.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
         if content.len() as u64 > LARGEST_FILE {
             return Err(too_large());
         }
@@ -132,9 +122,19 @@ impl Tree {
         owner: Option<Owner>,
         content: &[u8],
     ) -> io::Result<()> {
+        self.write_with(path, mode, owner, |file| file.write_all(content))
+    }
+
+    fn write_with(
+        &self,
+        path: &Path,
+        mode: u32,
+        owner: Option<Owner>,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         let beside = beside(name);
-        let written = self.write_beside(&parent, &beside, path, mode, owner, content).and_then(|()| {
+        let written = self.write_beside(&parent, &beside, path, mode, owner, fill).and_then(|()| {
             self.gate.pass(Operation::Rename, path)?;
             Ok(rustix::fs::renameat(&parent, beside.as_slice(), &parent, name)?)
         });
@@ -256,7 +256,7 @@ impl Tree {
         path: &Path,
         mode: u32,
         owner: Option<Owner>,
-        content: &[u8],
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
         self.clear(parent, beside, path)?;
         self.gate.pass(Operation::Create, path)?;
@@ -268,8 +268,8 @@ impl Tree {
         self.gate.pass(Operation::Mode, path)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         self.gate.pass(Operation::Write, path)?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(content)?;
+        let mut file = File::from(file);
+        fill(&mut file)?;
         self.gate.pass(Operation::Sync, path)?;
         file.sync_all()
     }

@@ -3,11 +3,16 @@
 
 pub mod apply;
 pub mod checks;
+pub mod services;
 pub mod survey;
+pub mod units;
 
+mod cri;
+mod kernel;
 mod machine;
 #[cfg(any(test, feature = "doubles"))]
 mod memory;
+mod program;
 
 pub use machine::Machine;
 #[cfg(any(test, feature = "doubles"))]

@@ -9,6 +9,7 @@ pub mod configuration;
 pub mod registration;
 
 pub(crate) mod book;
+pub mod network;
 mod progress;
 mod run;
 
@@ -34,7 +35,7 @@ use self::book::Trace;
 use self::run::{Halt, Run};
 use crate::jitter;
 use crate::ports::server::Server;
-use crate::ports::{Clock, Host, Journal, Vault};
+use crate::ports::{Clock, Depot, Host, Journal, Services, Vault};
 
 /// An offset of the clocks that is worth telling (SECURITY R30).
 const WORTH_TELLING: Duration = Duration::from_secs(30);
@@ -48,8 +49,12 @@ pub struct JoinWorld<'a> {
     pub server: &'a dyn Server,
     /// The machine.
     pub host: &'a dyn Host,
+    /// Where software is kept until it stands.
+    pub depot: &'a dyn Depot,
     /// What is asked of the machine.
     pub checks: &'a dyn Checks,
+    /// The programs that make it a node.
+    pub services: &'a dyn Services,
     /// Keys and credentials.
     pub vault: &'a dyn Vault,
     /// What is known after a crash.

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod attendance;
+pub mod bundle;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

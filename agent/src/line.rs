@@ -1,6 +1,7 @@
 //! The line to the server: names, sockets, TLS, HTTP/2 and gRPC, and nothing of
 //! what is said over them. It answers the ports of `ports::server`.
 
+mod bundle;
 mod dial;
 mod http2;
 mod relay;
@@ -38,8 +39,8 @@ use self::talk::{ANSWER, Alerts, Call, Meaning, Talk};
 use self::tls::Secured;
 use crate::certificate;
 use crate::config::Endpoint;
-use crate::ports::Credential;
 use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
+use crate::ports::{Credential, Supplier};
 
 /// The way to one server, or to the balancer before several.
 #[derive(Clone, Debug)]
@@ -279,6 +280,10 @@ impl Member for Mutual {
         let v1::LeaveResponse {} =
             self.ask(rpc::LEAVE, v1::LeaveRequest {}, async |request| client.leave(request).await).await?;
         Ok(())
+    }
+
+    fn supplier(&self) -> &dyn Supplier {
+        self
     }
 }
 

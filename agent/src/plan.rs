@@ -1,31 +1,51 @@
 //! What a join changes on the host, as data: made purely from facts and
 //! profile, shown as a diff, applied by the `Host` port.
 
+mod bundle;
 mod certificate;
 mod diff;
+mod distribution;
+mod expected;
 mod host;
+mod installed;
 mod kubelet;
+mod live;
+mod network;
 mod node;
+mod runtime;
 mod seen;
+mod units;
 
+pub use bundle::{CACHE, Layout, cached, software};
 pub use certificate::certificate;
 pub use diff::{Action, Change, Style, changes, diff};
+pub use distribution::{Distribution, Software};
+pub use expected::{Expected, expected};
 pub use host::host;
+pub use installed::{Binaries, Installed, Unit};
 pub use kubelet::FLAGS;
+pub use live::Live;
+pub use network::{BRIDGE, network};
 pub use node::{ProfileProblem, node};
+pub use runtime::{CNI_CONFIGURATION, PAUSE_IMAGE, SOCKET, runtime};
 pub use seen::{Body, Found, Seen};
+pub(crate) use units::WANTS;
+pub use units::{CONTAINERD, KUBELET};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_domain::identity::Digest;
 use zeroize::Zeroizing;
 
-/// An ordered list of what shall stand where. Paths are absolute, below the
-/// root that the plan is applied to, without `..`.
+/// An ordered list of what shall stand where, and what shall run then. Paths are
+/// absolute, below the root that the plan is applied to, without `..`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What shall be, parents before children.
     pub steps: Vec<Step>,
+    /// What shall be so on the running system once the steps stand.
+    pub live: Vec<Live>,
 }
 
 /// One thing that shall be.
@@ -48,6 +68,20 @@ pub enum Step {
         content: Content,
         /// Whether it holds a private key, which is never shown.
         secret: bool,
+    },
+    /// A file too large for memory, which the agent has fetched and verified.
+    Install {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// In bytes.
+        size: u64,
+        /// Of its content.
+        digest: Digest,
+        /// The file with that content; it is not looked at where the content stands
+        /// already.
+        from: PathBuf,
     },
     /// A symbolic link.
     Symlink {
@@ -73,7 +107,10 @@ impl Step {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory { path, .. } | Self::File { path, .. } | Self::Symlink { path, .. } => path,
+            Self::Directory { path, .. }
+            | Self::File { path, .. }
+            | Self::Install { path, .. }
+            | Self::Symlink { path, .. } => path,
             Self::Retire { directory, .. } => directory,
         }
     }
@@ -84,7 +121,13 @@ impl Plan {
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         self.steps.extend(next.steps);
+        self.live.extend(next.live);
         self
+    }
+
+    /// The units that shall run.
+    pub fn units(&self) -> impl Iterator<Item = &Live> {
+        self.live.iter().filter(|live| matches!(live, Live::Unit { .. }))
     }
 }
 

@@ -8,10 +8,14 @@ pub mod server;
 
 mod changed;
 mod journal;
+mod services;
+mod software;
 mod vault;
 
 pub use changed::{Applied, ApplyError, Left, RolledBack, Undone};
 pub use journal::{Journal, JournalEntry, JournalError, Loaded, Standing};
+pub use services::Services;
+pub use software::{Delivery, Depot, DepotError, Draft, Stage, Supplier};
 pub use vault::{Discard, Held, Vault, VaultError};
 
 pub use crate::credential::{Credential, Issue, MachineKey, NodeKey};
@@ -20,7 +24,7 @@ use async_trait::async_trait;
 use berth_domain::facts::HostFacts;
 use berth_domain::timestamp::Timestamp;
 
-use crate::plan::{Plan, Seen};
+use crate::plan::{Installed, Plan, Seen};
 
 /// The machine that the agent runs on.
 #[async_trait]
@@ -28,11 +32,16 @@ pub trait Host: Send + Sync {
     /// What is found on it.
     async fn survey(&self) -> HostFacts;
 
+    /// What of a node's software stands below the root. Blocks for the disk.
+    fn installed(&self) -> Installed;
+
     /// What stands at the plan's paths now. Changes nothing.
     fn see(&self, plan: &Plan) -> Seen;
 
-    /// Makes everything stand as planned, or leaves all as it was. What stands
-    /// as planned already is not touched. Blocks for the disk.
+    /// Makes all files stand as planned, or leaves all as they were; then loads the
+    /// plan's modules and sets its settings, on the running system alone. What is as
+    /// planned already is not touched. Units are [`Services`]' affair. Blocks for
+    /// the disk.
     ///
     /// # Errors
     /// Names the path that stood in the way, and what was rolled back.

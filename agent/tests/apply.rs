@@ -60,6 +60,7 @@ fn plan() -> Plan {
             file(DEEP, "ours"),
             Step::Symlink { path: "/etc/kubernetes/current".into(), target: "pki/ca.crt".into() },
         ],
+        ..Plan::default()
     }
 }
 
@@ -161,7 +162,7 @@ fn a_pipe_or_directory_in_a_file_s_place_is_named_and_nothing_hangs() {
 fn a_path_that_would_climb_out_is_refused() {
     for path in ["/etc/../../outside/new", "etc/relative", "/../outside/new", "/"] {
         let world = World::new();
-        let plan = Plan { steps: vec![file("/etc/first", "first"), file(path, "x")] };
+        let plan = Plan { steps: vec![file("/etc/first", "first"), file(path, "x")], ..Plan::default() };
         let refused = world.machine().apply(&plan, now()).expect_err(path);
         let why = refused.into_diagnosis(Phase::Configuration);
         assert_eq!(why.value("rolledBack"), Some("nothing, because nothing had been changed"), "{path}");
@@ -188,7 +189,8 @@ fn what_stands_already_is_not_written_again() {
 fn an_empty_root_is_empty_again_but_for_the_agent_s_own_parents() {
     let world = World::new();
     let machine = world.machine();
-    let plan = plan().then(Plan { steps: vec![file("/var/lib/kubelet/config.yaml", "x")] });
+    let plan =
+        plan().then(Plan { steps: vec![file("/var/lib/kubelet/config.yaml", "x")], ..Plan::default() });
     machine.apply(&plan, now()).expect("nothing is in the way");
     let undone = machine.undo(now()).expect("nothing is in the way");
     assert_eq!(undone.left, []);

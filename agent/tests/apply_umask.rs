@@ -26,6 +26,7 @@ fn no_umask_changes_a_mode() {
                 file("/public", 0o644),
                 file("/implied/public", 0o644),
             ],
+            ..Plan::default()
         };
         let machine = Machine::at(root.path()).expect("a directory");
         let before = rustix::process::umask(Mode::from_raw_mode(umask));

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::diagnosis::{Code, Diagnosis};
-use crate::facts::HostFacts;
+use crate::facts::{Arch, HostFacts};
 use crate::identity::{Digest, NodeIdentity, SpkiHash};
 use crate::join::JoinId;
 use crate::name::PoolName;
 use crate::phase::Phase;
+use crate::pods::PodRoutes;
 use crate::profile::Profile;
 use crate::proof::{CLIENT_PROOF_BYTES, NONCE_BYTES, SERVER_PROOF_BYTES};
 use crate::timestamp::Timestamp;
@@ -159,6 +160,8 @@ pub enum JoinFromAgent {
     ProfileRequest {
         /// The agent's version.
         agent_version: String,
+        /// What its machine's programs must be for, if it says so.
+        architecture: Option<Arch>,
     },
     /// The profile was applied.
     Configured {
@@ -184,6 +187,8 @@ pub enum JoinFromServer {
     Registered,
     /// The join waits.
     Waiting(Diagnosis),
+    /// Where pods are, if the agent makes their network.
+    PodRoutes(PodRoutes),
     /// The Node is Ready.
     Ready {
         /// Since when.
@@ -217,6 +222,8 @@ pub enum AttendFromServer {
         /// Over which time to spread the return.
         return_within: Duration,
     },
+    /// Where pods are, if the agent makes their network.
+    PodRoutes(PodRoutes),
 }
 
 /// A new certificate.
@@ -293,6 +300,7 @@ named! {
         Self::ConfigurationRecorded => "ConfigurationRecorded",
         Self::Registered => "Registered",
         Self::Waiting(_) => "Waiting",
+        Self::PodRoutes(_) => "PodRoutes",
         Self::Ready { .. } => "Ready",
     }
 }

@@ -134,6 +134,31 @@ impl NodeIdentity {
     pub const ORGANIZATION: &'static str = "system:nodes";
 }
 
+/// A digest of bytes that come in pieces.
+#[derive(Clone)]
+pub struct Digesting(aws_lc_rs::digest::Context);
+
+impl Default for Digesting {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256))
+    }
+}
+
+impl Digesting {
+    /// Takes the next piece.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        Digest(out)
+    }
+}
+
 /// SHA-256.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

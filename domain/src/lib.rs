@@ -5,6 +5,7 @@
 //! parsed once, at the edge.
 #![warn(missing_docs)]
 
+pub mod bundle;
 pub mod conversation;
 pub mod diagnosis;
 pub mod facts;
@@ -14,6 +15,7 @@ pub mod labels;
 pub mod name;
 pub mod node;
 pub mod phase;
+pub mod pods;
 pub mod profile;
 pub mod proof;
 pub mod quantity;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{Digest, NodeIdentity};
 use crate::labels::{Labels, Taint};
+use crate::pods::PodNetwork;
 
 /// The most API endpoints of one profile.
 pub const MOST_ENDPOINTS: usize = 16;
@@ -38,6 +39,13 @@ pub struct Profile {
     pub labels: Labels,
     /// Taints that the Node is registered with.
     pub taints: Vec<Taint>,
+    /// Who makes the network of its pods.
+    #[serde(default, skip_serializing_if = "PodNetwork::is_none")]
+    pub network: PodNetwork,
+    /// The bundle of software that the node gets: the digest of its manifest. Without
+    /// one it uses what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
 }
 
 /// A setting that no profile may carry (SECURITY R18): it opens the kubelet.

@@ -8,7 +8,9 @@ mod codec;
 mod enroll;
 mod facts;
 mod operators;
+mod pods;
 mod refusal;
+mod software;
 mod standing;
 mod telemetry;
 
@@ -21,6 +23,10 @@ pub use operators::{diagnosis_for_operators, event_to_wire, join_to_wire, node_t
 pub use refusal::{
     diagnosis_from_status, diagnosis_from_wire, diagnosis_to_wire, phase_from_wire, phase_to_wire,
     refusal_to_status,
+};
+pub use software::{
+    chunk_from_wire, chunk_to_wire, describe_from_wire, describe_to_wire, signed_from_wire, signed_to_wire,
+    wanted_from_wire, wanted_to_wire,
 };
 pub use standing::{
     attend_from_agent, attend_from_server, attend_to_agent, attend_to_server, join_from_agent,

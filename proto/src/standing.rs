@@ -7,6 +7,7 @@ use berth_domain::conversation::{
     Renewed,
 };
 use berth_domain::diagnosis::Diagnosis;
+use berth_domain::facts::Arch;
 use berth_domain::identity::{Digest, NodeIdentity};
 use berth_domain::labels::{Labels, MOST_LABELS};
 use berth_domain::profile::{LONGEST_KUBELET_CONFIGURATION, MOST_ENDPOINTS, Profile};
@@ -16,6 +17,7 @@ use crate::bounds::{Field, Malformed};
 use crate::enroll::{chain_from_wire, millis};
 use crate::facts::{facts_from_wire, facts_to_wire};
 use crate::join::v1;
+use crate::pods::{network_from_wire, network_to_wire, routes_from_wire, routes_to_wire};
 use crate::refusal::{diagnosis_from_wire, diagnosis_to_wire};
 
 /// The most failing checks of one report.
@@ -29,8 +31,11 @@ const LONGEST_ENDPOINT: usize = 512;
 pub fn join_to_server(said: &JoinFromAgent) -> v1::JoinRequest {
     use v1::join_request::Message;
     let message = match said {
-        JoinFromAgent::ProfileRequest { agent_version } => {
-            Message::ProfileRequest(v1::ProfileRequest { agent_version: agent_version.clone() })
+        JoinFromAgent::ProfileRequest { agent_version, architecture } => {
+            Message::ProfileRequest(v1::ProfileRequest {
+                agent_version: agent_version.clone(),
+                architecture: architecture.map(|arch| arch.to_string()).unwrap_or_default(),
+            })
         }
         JoinFromAgent::Configured { profile } => {
             Message::Configured(v1::Configured { profile_sha256: profile.0.to_vec() })
@@ -56,6 +61,7 @@ pub fn join_from_agent(wire: v1::JoinRequest) -> Result<JoinFromAgent, Malformed
         Message::ProfileRequest(request) => JoinFromAgent::ProfileRequest {
             agent_version: Field("ProfileRequest", "agent_version")
                 .text(request.agent_version, LONGEST_WORD)?,
+            architecture: architecture_from_wire(request.architecture)?,
         },
         Message::Configured(configured) => JoinFromAgent::Configured {
             profile: Digest(Field("Configured", "profile_sha256").array(&configured.profile_sha256)?),
@@ -82,6 +88,7 @@ pub fn join_to_agent(said: &JoinFromServer) -> v1::JoinResponse {
         JoinFromServer::Waiting(why) => {
             Message::Waiting(v1::Waiting { diagnosis: Some(diagnosis_to_wire(why)) })
         }
+        JoinFromServer::PodRoutes(routes) => Message::PodRoutes(routes_to_wire(routes)),
         JoinFromServer::Ready { since } => Message::Ready(v1::Ready { since_unix_ms: since.millis() }),
     };
     v1::JoinResponse { message: Some(message) }
@@ -100,6 +107,7 @@ pub fn join_from_server(wire: v1::JoinResponse) -> Result<JoinFromServer, Malfor
         Message::Waiting(why) => {
             JoinFromServer::Waiting(diagnosis_from_wire(Field("Waiting", "diagnosis").there(why.diagnosis)?)?)
         }
+        Message::PodRoutes(routes) => JoinFromServer::PodRoutes(routes_from_wire(&routes)?),
         Message::Ready(ready) => JoinFromServer::Ready { since: Timestamp::from_millis(ready.since_unix_ms) },
     })
 }
@@ -140,6 +148,7 @@ pub fn attend_to_agent(said: &AttendFromServer) -> v1::AttendResponse {
         AttendFromServer::Draining { return_within } => {
             Message::Draining(v1::Draining { return_within_ms: millis(*return_within) })
         }
+        AttendFromServer::PodRoutes(routes) => Message::PodRoutes(routes_to_wire(routes)),
     };
     v1::AttendResponse { message: Some(message) }
 }
@@ -160,6 +169,7 @@ pub fn attend_from_server(wire: v1::AttendResponse) -> Result<AttendFromServer, 
         Message::Draining(draining) => AttendFromServer::Draining {
             return_within: Duration::from_millis(draining.return_within_ms.min(60_000)),
         },
+        Message::PodRoutes(routes) => AttendFromServer::PodRoutes(routes_from_wire(&routes)?),
     })
 }
 
@@ -191,7 +201,15 @@ fn profile_to_wire(profile: &Profile) -> v1::Profile {
         kubelet_configuration: serde_json::to_string(&profile.kubelet).unwrap_or_else(|_| "{}".to_owned()),
         labels: profile.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         taints: profile.taints.iter().map(ToString::to_string).collect(),
+        pod_network: network_to_wire(profile.network).into(),
+        bundle_sha256: profile.bundle.map(|bundle| bundle.0.to_vec()).unwrap_or_default(),
     }
+}
+
+/// One that is not known here is as good as none: no bundle can be for it.
+fn architecture_from_wire(word: String) -> Result<Option<Arch>, Malformed> {
+    let word = Field("ProfileRequest", "architecture").text(word, LONGEST_WORD)?;
+    Ok(Arch::ALL.into_iter().find(|arch| arch.as_str() == word))
 }
 
 fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
@@ -221,6 +239,11 @@ fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
             .map_err(|cause| field("kubelet_configuration").invalid(cause))?,
         labels,
         taints: wire.taints.iter().map(|taint| field("taints").parse(taint)).collect::<Result<_, _>>()?,
+        network: network_from_wire(wire.pod_network),
+        bundle: match wire.bundle_sha256.as_slice() {
+            [] => None,
+            digest => Some(Digest(field("bundle_sha256").array(digest)?)),
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use berth_domain::conversation::{
     Mechanism, ServerProof,
 };
 use berth_domain::diagnosis::{Code, Diagnosis};
-use berth_domain::facts::{Disk, HostFacts};
+use berth_domain::facts::{Arch, Disk, HostFacts};
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
 use berth_domain::phase::Phase;
@@ -76,7 +76,7 @@ fn a_message_larger_than_its_bound_is_not_even_decoded() {
 
 #[test]
 fn an_agents_words_cannot_move_the_cursor() {
-    let request = v1::ProfileRequest { agent_version: "1\u{1b}[2J".to_owned() };
+    let request = v1::ProfileRequest { agent_version: "1\u{1b}[2J".to_owned(), ..Default::default() };
     let wire = v1::JoinRequest { message: Some(v1::join_request::Message::ProfileRequest(request)) };
     let refused = join_from_agent(wire).expect_err("it has an escape sequence");
     assert_eq!(refused.to_string(), "ProfileRequest.agent_version has control characters");
@@ -189,7 +189,7 @@ fn said_by_servers() -> Vec<EnrollFromServer> {
 
 fn said_on_connection_2() -> Vec<JoinFromAgent> {
     vec![
-        JoinFromAgent::ProfileRequest { agent_version: "0.1.0".to_owned() },
+        JoinFromAgent::ProfileRequest { agent_version: "0.1.0".to_owned(), architecture: Some(Arch::Arm64) },
         JoinFromAgent::Configured { profile: Digest::of(b"profile") },
         JoinFromAgent::Registration(Box::new(facts())),
         JoinFromAgent::Health(vec![why()]),

@@ -2,6 +2,7 @@
 //! runs it until it is told to stop, and stops it without losing a join.
 
 mod backend;
+mod bundle;
 mod first_token;
 mod observer;
 mod pools;
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 use self::backend::{Chore, Doing};
 use crate::admin::{self, Desk};
 use crate::attendance::{self, Lines};
+use crate::bundle::shelf::Shelf;
 use crate::clock::SystemClock;
 use crate::cluster::Sweep;
 use crate::console;
@@ -35,9 +37,10 @@ use crate::listener::{self, Lanes, Limits, ListenerSettings};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
 use crate::relay::{Relay, RelayLimits};
-use crate::rpc::{JoinRpc, Joins, TelemetryRpc, Tracked};
+use crate::rpc::{BundleRpc, JoinRpc, Joins, TelemetryRpc, Tracked};
 use crate::trust::Bundles;
 
+pub use bundle::{own_authority, trusted};
 pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
 
 /// Between two counts of nodes for the metrics.
@@ -63,6 +66,7 @@ pub struct App {
     chores: Vec<Chore>,
     close: Box<dyn FnOnce() -> Doing + Send>,
     serving: Arc<serving::Serving>,
+    shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
     relay: Option<Arc<Relay>>,
     listener: listener::Bound,
@@ -101,6 +105,7 @@ impl App {
             Arc::clone(&opened.bundles),
             clock.now(),
         )?;
+        let shelf = bundle::shelf(&settings, &opened.bundles);
         if let Some(mint_applied) = opened.mint_applied {
             mint_applied(*serving.pin().borrow(), endpoint.clone());
         }
@@ -127,6 +132,7 @@ impl App {
             chores: opened.chores,
             close: opened.close,
             serving: Arc::new(serving),
+            shelf,
             clock,
             relay,
             listener,
@@ -173,6 +179,8 @@ impl App {
         let lines = Arc::new(Lines::default());
         let tracked = Tracked::default();
         let rpc = JoinRpc::new(self.joins(&cluster, &lines, &tracked)?);
+        let software =
+            BundleRpc::new(&rpc, Arc::<Shelf>::clone(&self.shelf), self.settings.bundle.limits.stall);
         let end = CancellationToken::new();
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(attendance::cut_lines(Arc::clone(&lines), Arc::clone(&cluster), end.clone()));
@@ -194,6 +202,7 @@ impl App {
             Arc::clone(&self.clock),
             end.clone(),
         ));
+        background.spawn(bundle::keep_fresh(Arc::clone(&self.shelf), end.clone()));
         background.spawn(watchdog(end.clone()));
         let metrics = Arc::clone(&self.metrics);
         let checks: Checks = self.checks.into();
@@ -224,7 +233,9 @@ impl App {
         health_reporter
             .set_service_status("berth.join.v1.JoinService", tonic_health::ServingStatus::Serving)
             .await;
-        let mut members = Routes::new(rpc.for_members()).add_service(health_service.clone());
+        let mut members = Routes::new(rpc.for_members())
+            .add_service(software.for_members())
+            .add_service(health_service.clone());
         if let Some(relay) = &self.relay {
             members = members.add_service(TelemetryRpc::for_members(&rpc, Arc::clone(relay)));
         }
@@ -291,6 +302,7 @@ impl App {
         Ok(Joins {
             cluster: Arc::clone(cluster),
             profiles,
+            software: Arc::<Shelf>::clone(&self.shelf),
             registry: Arc::clone(&self.registry),
             signer: Arc::clone(&self.signer),
             trust: Arc::<Bundles>::clone(&self.bundles),

@@ -1,6 +1,7 @@
 //! berth-server's command line: `run`, and what operators ask of a server that
 //! runs. Data goes to standard output, everything else to standard error.
 
+mod bundle;
 mod client;
 #[cfg(test)]
 mod golden;
@@ -80,6 +81,9 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Make bundles of node software, and look at them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -137,6 +141,10 @@ fn run(cli: &Cli, matches: &ArgMatches, output: &mut Output) -> Result<(), Failu
         Command::Nodes(command) => client::block_on(nodes::run(command, &socket(cli, matches)?, output)),
         Command::Health { probe, options } => {
             health::ask(resolve(cli, matches, options)?.settings.health_listen, *probe, output)
+        }
+        Command::Bundle(command) => {
+            let settings = resolve(cli, matches, &Options::default())?.settings;
+            client::block_on(bundle::run(command, &settings, output))
         }
         Command::Config(ConfigCommand::Check { options, output: format }) => {
             let config = resolve(cli, matches, options)?;

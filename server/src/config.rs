@@ -72,6 +72,8 @@ pub struct Given {
     pub cluster_dns: Said<Vec<IpAddr>>,
     /// `--cluster-domain`.
     pub cluster_domain: Said<String>,
+    /// `--bundle`.
+    pub bundle: Said<PathBuf>,
     /// `--node-names`.
     pub names: Said<NamePattern>,
     /// `--certificate-lifetime`.
@@ -186,6 +188,8 @@ impl Config {
         let signer = backend::signer(&mut lay, &mut given, &backend, file.signer.take().unwrap_or_default());
         let serving = backend::serving(&mut lay, &mut given, file.serving.take().unwrap_or_default());
         let cluster = sections::cluster(&mut lay, &mut given, file.cluster.unwrap_or_default());
+        let bundle = sections::bundle(&mut lay, &mut given, file.bundle.take().unwrap_or_default());
+        let bundle = lay.bundles(bundle, file.pools.as_deref().unwrap_or_default());
         let pools = lay.pools(file.pools.unwrap_or_default());
         let policy = sections::policy(&mut lay, &mut given, file.policy.unwrap_or_default());
         lay.check("policy.certificateLifetime", backend::lifetime(&backend, policy.certificate_lifetime));
@@ -209,6 +213,7 @@ impl Config {
             api_endpoints: cluster.api_endpoints,
             kubelet: cluster.kubelet,
             pools,
+            bundle,
             policy,
             joins_in_flight: limits.joins_in_flight,
             queue: limits.queue,

@@ -28,7 +28,7 @@ use berth_telemetry::propagation::trace_id;
 
 use self::authorization::Member;
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, PortError, Profiles, Registry, Signer, Trust};
+use crate::ports::{Clock, Cluster, PortError, Profiles, Registry, Signer, Software, Trust};
 
 /// All that a join can touch.
 pub struct World<'a> {
@@ -36,6 +36,8 @@ pub struct World<'a> {
     pub cluster: &'a dyn Cluster,
     /// The profiles of nodes.
     pub profiles: &'a dyn Profiles,
+    /// The software of nodes.
+    pub software: &'a dyn Software,
     /// The cluster's own Nodes.
     pub registry: &'a dyn Registry,
     /// What issues certificates.
@@ -88,6 +90,9 @@ pub trait JoinLine: Send {
 
     /// Says something to the agent.
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending>;
+
+    /// Where the line comes from, as this server's listener sees it.
+    fn from(&self) -> IpAddr;
 }
 
 /// Who calls, for limits and the record: never for identity.
@@ -187,12 +192,7 @@ pub async fn complete(world: &World<'_>, line: &mut dyn JoinLine, member: &Membe
     let began = Instant::now();
     let done = |finished: &Finished| count(world.metrics, finished);
     let ended = async {
-        let configured = watched(
-            Phase::Configuration,
-            configuration::run(line, member, world.profiles, world.cluster, world.clock),
-            done,
-        )
-        .await?;
+        let configured = watched(Phase::Configuration, configuration::run(line, member, world), done).await?;
         watched(Phase::Registration, registration::run(line, configured, world), done).await
     }
     .await;

@@ -56,6 +56,8 @@ pub struct ApiServer {
     pub client: Client,
     /// The CA certificates by which the API server is verified, DER.
     pub roots: Vec<Vec<u8>>,
+    /// Its host, as the client calls it.
+    pub host: String,
 }
 
 /// Prepares the way to the API server: by a kubeconfig, else by the pod's own
@@ -83,9 +85,10 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     // Whoever calls decides whether to call again.
     config.default_retry = false;
     let roots = config.root_cert.clone().unwrap_or_default();
+    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let builder = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
     let client = builder.with_layer(&MapRequestLayer::new(|request| traced(unwarned(request)))).build();
-    Ok(ApiServer { client, roots })
+    Ok(ApiServer { client, roots, host })
 }
 
 /// Tells the API server which span asks. It makes its own spans children of that one if

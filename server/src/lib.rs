@@ -7,6 +7,7 @@ pub mod ports;
 pub mod admin;
 pub mod app;
 pub mod attendance;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -2,6 +2,11 @@
 //! `cluster/`, `signer/` and `clock.rs`; each passes the same contract suite as
 //! its in-memory double.
 
+mod software;
+
+pub(crate) use software::not_held;
+pub use software::{NoSoftware, Software, Transfer};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +18,7 @@ use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
 use berth_domain::name::{NodeName, PoolName};
 use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
@@ -290,6 +296,23 @@ pub trait Registry: Send + Sync {
     /// Changes whenever the Node of this name may stand otherwise. It lives as
     /// long as the registry does.
     fn watch(&self, name: &NodeName) -> watch::Receiver<()>;
+
+    /// Lets the node's kubelet have the certificate that it asks for to serve with, if
+    /// all that it names is the node's own; what is not, [`Registry::settle`] says.
+    /// `from` is where the node's own line comes from.
+    async fn vouch(&self, _node: &NodeRecord, _from: IpAddr, _now: Timestamp) -> Answer<()> {
+        Ok(())
+    }
+
+    /// Where the node's pods and those of the others are; nothing before the cluster
+    /// has given the node a range.
+    fn routes(&self, _name: &NodeName) -> Option<PodRoutes> {
+        None
+    }
+
+    /// Changes whenever pods may be somewhere else. It lives as long as the registry
+    /// does.
+    fn routes_changed(&self) -> watch::Receiver<u64>;
 }
 
 /// A certificate as issued.

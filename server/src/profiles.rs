@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use berth_domain::labels::{Labels, Taint};
 use berth_domain::name::PoolName;
 use berth_domain::node::NodeRecord;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::{KubeletSettings, Profile};
 
 use crate::policy::Pool;
@@ -63,6 +64,8 @@ impl Profiles for ConfiguredProfiles {
             kubelet,
             labels: node.labels.clone(),
             taints: node.taints.clone(),
+            network: PodNetwork::None,
+            bundle: None,
         })
     }
 }

@@ -15,11 +15,12 @@ use crate::ports::{Answer, Registry};
 /// Nothing stands in a node's way but its own checks.
 pub struct OwnWord {
     silence: watch::Sender<()>,
+    still: watch::Sender<u64>,
 }
 
 impl Default for OwnWord {
     fn default() -> Self {
-        Self { silence: watch::Sender::new(()) }
+        Self { silence: watch::Sender::new(()), still: watch::Sender::new(0) }
     }
 }
 
@@ -36,5 +37,9 @@ impl Registry for OwnWord {
 
     fn watch(&self, _name: &NodeName) -> watch::Receiver<()> {
         self.silence.subscribe()
+    }
+
+    fn routes_changed(&self) -> watch::Receiver<u64> {
+        self.still.subscribe()
     }
 }

@@ -37,7 +37,8 @@ use berth_server::join::initialization::Admission;
 use berth_server::join::{Caller, Ending, EnrollLine, World, enroll};
 use berth_server::policy::Policy;
 use berth_server::ports::{
-    Answer, Clock as _, Hold, Joins as _, Nodes as _, SignedCertificate, Signer, Takes, Tokens as _,
+    Answer, Clock as _, Hold, Joins as _, NoSoftware, Nodes as _, SignedCertificate, Signer, Takes,
+    Tokens as _,
 };
 use berth_server::profiles::ConfiguredProfiles;
 use berth_server::registry::OwnWord;
@@ -356,6 +357,7 @@ impl TestWorld {
         let world = World {
             cluster: &self.cluster,
             profiles: &profiles,
+            software: &NoSoftware,
             registry: &registry,
             signer: self.signer.as_ref(),
             trust: trust.as_ref(),

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where its world is not as it must be")]
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use berth_server::join::authorization::admit;
 use berth_server::join::initialization::Admission;
 use berth_server::join::{Ending, JoinLine, World, complete};
 use berth_server::policy::Policy;
-use berth_server::ports::{Answer, Clock as _, Joins as _, Nodes as _, Registry};
+use berth_server::ports::{Answer, Clock as _, Joins as _, NoSoftware, Nodes as _, Registry};
 use berth_server::profiles::ConfiguredProfiles;
 use berth_server::signer::local::LocalSigner;
 use berth_server::trust::Bundles;
@@ -38,6 +39,7 @@ use zeroize::Zeroizing;
 struct Scripted {
     why: Mutex<Option<Diagnosis>>,
     changed: watch::Sender<()>,
+    moved: watch::Sender<u64>,
 }
 
 impl Scripted {
@@ -61,6 +63,10 @@ impl Registry for Scripted {
     fn watch(&self, _name: &NodeName) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
+
+    fn routes_changed(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
 }
 
 struct WordLine {
@@ -77,6 +83,10 @@ impl JoinLine for WordLine {
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending> {
         self.to_agent.send(said).await.map_err(|_| Ending::Gone)
     }
+
+    fn from(&self) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, 7).into()
+    }
 }
 
 /// The agent's end, up to its first word on its checks.
@@ -87,7 +97,10 @@ struct Agent {
 
 impl Agent {
     async fn register(&mut self) {
-        self.say.send(JoinFromAgent::ProfileRequest { agent_version: "1".to_owned() }).await.expect("heard");
+        self.say
+            .send(JoinFromAgent::ProfileRequest { agent_version: "1".to_owned(), architecture: None })
+            .await
+            .expect("heard");
         assert!(matches!(self.hear.recv().await, Some(JoinFromServer::Profile(_))));
         self.say.send(JoinFromAgent::Configured { profile: Digest::of(b"p") }).await.expect("heard");
         assert_eq!(self.hear.recv().await, Some(JoinFromServer::ConfigurationRecorded));
@@ -158,6 +171,7 @@ async fn join<F: Future<Output = ()>>(
     let world = World {
         cluster: &cluster,
         profiles: &profiles,
+        software: &NoSoftware,
         registry: registry.as_ref(),
         signer: signer.as_ref(),
         trust: trust.as_ref(),

@@ -45,6 +45,7 @@ pub struct Metrics {
     certificate_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     connections: Family<Labels<1>, Counter>,
     renewals: Family<Labels<1>, Counter>,
+    bundle_bytes: Counter,
     nodes: Family<Labels<1>, Gauge>,
     relayed: Family<Labels<1>, Counter>,
     rpcs: Family<Labels<2>, Histogram, RpcBuckets>,
@@ -64,6 +65,7 @@ impl Metrics {
             certificate_expiry: Family::default(),
             connections: Family::default(),
             renewals: Family::default(),
+            bundle_bytes: Counter::default(),
             nodes: Family::default(),
             relayed: Family::default(),
             rpcs: Family::new_with_constructor(RpcBuckets),
@@ -116,6 +118,11 @@ impl Metrics {
     /// A renewal has ended.
     pub fn renewal(&self, outcome: Outcome) {
         self.renewals.get_or_create(&[(label::OUTCOME, outcome.as_str())]).inc();
+    }
+
+    /// A node has taken so many bytes of a bundle.
+    pub fn bundle_bytes(&self, bytes: u64) {
+        self.bundle_bytes.inc_by(bytes);
     }
 
     /// How many nodes are in `state` now.
@@ -172,6 +179,11 @@ impl Metrics {
         );
         to.register(stem(metric::CONNECTIONS), "Connections to the join listener", self.connections.clone());
         to.register(stem(metric::RENEWALS), "Renewals of certificates", self.renewals.clone());
+        to.register(
+            stem(metric::BUNDLE_BYTES),
+            "Bytes of bundles that nodes have taken",
+            self.bundle_bytes.clone(),
+        );
         to.register(metric::NODES, "Nodes that the server knows", self.nodes.clone());
         to.register(
             stem(metric::RELAYED_SPANS),

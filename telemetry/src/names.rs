@@ -100,8 +100,12 @@ pub mod rpc {
     pub const RENEW: &str = "berth.join.v1.JoinService/Renew";
     /// Connection 2: a polite end.
     pub const LEAVE: &str = "berth.join.v1.JoinService/Leave";
+    /// Connection 2: what is in a bundle of node software.
+    pub const DESCRIBE: &str = "berth.join.v1.BundleService/Describe";
+    /// Connection 2: a file of a bundle.
+    pub const FETCH: &str = "berth.join.v1.BundleService/Fetch";
     /// The RPCs whose series exist from the start.
-    pub const JOIN_METHODS: [&str; 5] = [ENROLL, JOIN, ATTEND, RENEW, LEAVE];
+    pub const JOIN_METHODS: [&str; 7] = [ENROLL, JOIN, ATTEND, RENEW, LEAVE, DESCRIBE, FETCH];
 }
 
 /// Names of metrics, by Prometheus' rules: base units, `_total` for counters.
@@ -124,6 +128,8 @@ pub mod metric {
     pub const CONNECTIONS: &str = "berth_connections_total";
     /// Counter: renewals. Label: outcome.
     pub const RENEWALS: &str = "berth_renewals_total";
+    /// Counter, bytes: what nodes have taken of bundles.
+    pub const BUNDLE_BYTES: &str = "berth_bundle_sent_bytes_total";
     /// Gauge: nodes that the server knows. Label: state.
     pub const NODES: &str = "berth_nodes";
     /// Counter: spans that agents sent over their lines. Label: outcome.

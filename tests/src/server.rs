@@ -163,6 +163,15 @@ impl Server {
         })
     }
 
+    /// Runs an operator's command that asks no server, with its configuration.
+    #[must_use]
+    pub fn operate(&self, arguments: &[&str]) -> Ended {
+        let started = Running::start("berth-server", |command| {
+            command.args(arguments).arg("--config").arg(&self.configuration);
+        });
+        started.wait(START)
+    }
+
     /// Runs an operator's command and reads its JSON.
     #[must_use]
     pub fn admin_json(&self, arguments: &[&str]) -> Value {

@@ -194,8 +194,10 @@ const LONGEST: usize = 400;
 /// Modules that decide: they see ports and words only.
 const DECIDING: &[&str] = &["join", "plan", "policy", "renewal"];
 /// Modules that reach the world, each through its own library.
-const ADAPTERS: &[&str] =
-    &["host", "line", "vault", "journal", "tunnel", "cluster", "signer", "registry", "profiles", "rpc"];
+const ADAPTERS: &[&str] = &[
+    "host", "line", "vault", "journal", "tunnel", "cluster", "signer", "registry", "profiles", "rpc",
+    "bundle",
+];
 /// Modules that put the others together.
 const DRIVERS: &[&str] = &["app", "config", "admin", "console", "listener", "health"];
 /// Values that live beside effects in std.

@@ -34,7 +34,7 @@ fn causes_in_a_cluster_that_runs() {
     row_43_a_join_waits_for_a_person(&mut world);
     row_39_a_right_is_missing(&mut world);
     row_53_a_cloud_controller_is_waited_for(&mut world);
-    row_55_a_serving_certificate_waits_for_approval(&mut world);
+    row_55_a_serving_certificate_whose_names_nobody_can_see_waits(&mut world);
     row_58_an_admission_policy_refuses_the_node(&mut world);
     row_58_an_admission_webhook_that_is_dead_refuses_the_node(&mut world);
 }
@@ -104,18 +104,20 @@ fn row_53_a_cloud_controller_is_waited_for(world: &mut KubernetesWorld) {
     join.ends_ready(world);
 }
 
-fn row_55_a_serving_certificate_waits_for_approval(world: &mut KubernetesWorld) {
+fn row_55_a_serving_certificate_whose_names_nobody_can_see_waits(world: &mut KubernetesWorld) {
     let mut join = Join::start(world, "n55", &[]);
     let files = join.files(world);
     let request = world.cluster.ask_for_serving("n55", files.kubeconfig()).expect("a node may ask");
     join.kubelet(world, &["--register-with-taints=berth.dev/joining=:NoSchedule"]);
     world.cluster.wait_for_node("n55", PATIENCE).expect("all but the request is well");
-    let told = join.waits("SERVING_CERTIFICATE_PENDING", Instant::now());
+    // It names no address that the server could dial: docs/kubernetes.md.
+    let told = join.waits("SERVING_NAME_UNPROVEN", Instant::now());
     assert_eq!((&told["values"]["name"], &told["values"]["request"]), (&json!("n55"), &json!(request)));
-    assert_ne!(told["values"]["since"], Value::Null, "{told:#}");
-    assert_eq!(told["mend"], format!("kubectl certificate approve {request}"));
+    assert_eq!(told["values"]["claimed"], "1 names", "{told:#}");
     join.operators_see(world, &told, Instant::now());
-    run_kubectl(world, text(&told["mend"]));
+    let (_, by_hand) = text(&told["mend"]).split_once("all the same: ").expect("a command");
+    assert_eq!(by_hand, format!("kubectl certificate approve {request}"));
+    run_kubectl(world, by_hand);
     join.ends_ready(world);
 }
 

@@ -1,4 +1,4 @@
-//! The commands people run: `cargo xtask` test, demo, cluster, compose and bench.
+//! The commands people run: `cargo xtask` test, demo, cluster, machine, compose and bench.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod compose;
 mod demo;
+mod machine;
 mod process;
 mod stage;
 mod test;
@@ -29,6 +30,9 @@ enum Task {
     /// The whole product in containers: images, up, down.
     #[command(subcommand)]
     Compose(compose::Task),
+    /// Bare machines beside a control plane: up, shell, down.
+    #[command(subcommand)]
+    Machine(machine::Task),
     /// What joins, attendance and renewals cost, as ratios of one run.
     Bench(bench::Options),
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options).map(|()| true),
         Task::Cluster(task) => cluster::run(&task),
         Task::Compose(task) => compose::run(&task).map(|()| true),
+        Task::Machine(task) => machine::run(&task),
         Task::Bench(options) => bench::run(&options).map(|()| true),
     };
     match done {

@@ -150,7 +150,7 @@ fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
 }
 
 /// True if a GET of `/readyz` is answered with 200.
-fn ready(health: SocketAddr) -> bool {
+pub(crate) fn ready(health: SocketAddr) -> bool {
     let asked = || -> std::io::Result<String> {
         let mut line = TcpStream::connect_timeout(&health, PROBE_WITHIN)?;
         line.set_read_timeout(Some(PROBE_WITHIN))?;

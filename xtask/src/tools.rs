@@ -65,6 +65,12 @@ const PROGRAMS: &[Program] = &[
         install: Install::Apt("faketime"),
     },
     Program {
+        call: &["systemd-analyze", "--version"],
+        there: runs,
+        wanted_by: "tests of the units that are shipped and written",
+        install: Install::Apt("systemd"),
+    },
+    Program {
         call: &["haproxy", "-v"],
         there: runs,
         wanted_by: "tests of replicas behind a balancer",

@@ -1,6 +1,7 @@
 //! The agent's adapters, made from what it was told: the one place where they
 //! meet the ports.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::phase::Phase;
@@ -11,10 +12,13 @@ use super::preflight::Preflight;
 use super::remembered::Remembered;
 use super::{Context, Failure};
 use crate::attendance::{AttendWorld, Told};
+use crate::bundle::FileDepot;
 use crate::cli;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::host::Machine;
+use crate::host::services::NodeServices;
+use crate::host::units::Systemd;
 use crate::join::{JoinWorld, Patience, TokenSource, Wishes};
 use crate::journal::FileJournal;
 use crate::line::{Line, Relay};
@@ -24,12 +28,14 @@ use crate::vault::FileVault;
 /// The agent below one root.
 pub(super) struct Agent {
     pub(super) host: Machine,
+    depot: FileDepot,
     pub(super) vault: FileVault,
     pub(super) journal: FileJournal,
     pub(super) clock: SystemClock,
     pub(super) line: Line,
     pub(super) server: Remembered,
     checks: Preflight,
+    services: NodeServices,
     wishes: Wishes,
 }
 
@@ -47,12 +53,14 @@ impl Agent {
             line = line.with_relay(Relay::start(spans.clone()));
         }
         Ok(Self {
+            depot: FileDepot::below(with.root).map_err(Failure::State)?,
             vault: FileVault::below(with.root).map_err(Failure::State)?,
             journal: FileJournal::below(with.root).map_err(Failure::State)?,
             clock: SystemClock,
             line,
             server,
             checks: Preflight::new(with, host.files().clone()),
+            services: NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)?,
             host,
             wishes: wishes(&with.settings),
         })
@@ -76,7 +84,9 @@ impl Agent {
         JoinWorld {
             server: &self.line,
             host: &self.host,
+            depot: &self.depot,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: &self.clock,
@@ -97,6 +107,7 @@ impl Agent {
             server: &self.line,
             host: &self.host,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: &self.clock,

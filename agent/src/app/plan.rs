@@ -1,21 +1,35 @@
 //! `plan`: what a join would change here, against what stands.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use berth_domain::bundle::Bundle;
+use berth_domain::facts::HostFacts;
+use berth_domain::phase::Phase;
 
 use super::{Context, Failure};
+use crate::bundle::FileDepot;
+use crate::certificate::authority_keys;
 use crate::cli::{Plan, PlanForm};
-use crate::host::apply::Files;
-use crate::host::survey::{self, Roots};
+use crate::host::Machine;
+use crate::host::services::NodeServices;
+use crate::host::units::Systemd;
 use crate::output;
-use crate::plan::{self, Style};
+use crate::plan::{self, Plan as Steps, Style};
+use crate::ports::{Depot as _, Host as _, Vault as _};
+use crate::vault::FileVault;
 
 /// Shows the plan and changes nothing. What follows from the server's profile
 /// is not known before the server is asked.
 pub(super) async fn run(with: &Context<'_>, asked: &Plan) -> Result<ExitCode, Failure> {
-    let facts = survey::complete(&Roots::machine(with.root)).await;
-    let files = Files::below(with.root).map_err(Failure::State)?;
-    let plan = plan::host(&facts);
-    let seen = files.see(&plan);
+    let host = Machine::at(with.root).map_err(Failure::State)?;
+    let facts = host.survey().await;
+    let plan = plan::host(&facts).then(software(with, &facts)?);
+    let plan = plan.then(plan::runtime(&facts, &host.installed()));
+    let mut seen = host.see(&plan);
+    let services = NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)?;
+    let running = services.running(&plan).await;
+    seen.live.extend(running.into_iter().map(|name| (name, "running".to_owned())));
     match asked.output {
         // The stream takes colours out where they are not wanted.
         PlanForm::Diff => output::say(&plan::diff(&plan, &seen, Style { colour: true })),
@@ -24,8 +38,21 @@ pub(super) async fn run(with: &Context<'_>, asked: &Plan) -> Result<ExitCode, Fa
     .map_err(Failure::Output)?;
     if !with.quiet {
         output::tell(&output::note(
-            "the node's own files follow from the server's profile, which a join fetches",
+            "the node's own files follow from the server's profile, and its software from the bundle that this names; a join fetches both",
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the bundle of the last join brings: known once a machine has asked for it, and
+/// believed as long as its own CAs vouch for it.
+fn software(with: &Context<'_>, facts: &HostFacts) -> Result<Steps, Failure> {
+    let phase = Phase::Configuration;
+    let vault = FileVault::below(with.root).map_err(Failure::State)?;
+    let held = vault.credential().map_err(|error| Failure::diagnosed(error.into_diagnosis(phase)))?;
+    let depot = FileDepot::below(with.root).map_err(Failure::State)?;
+    let kept = depot.kept().map_err(|error| Failure::diagnosed(error.into_diagnosis(phase)))?;
+    let (Some(held), Some(kept)) = (held, kept) else { return Ok(Steps::default()) };
+    let bundle = Bundle::verified(&kept, &authority_keys(held.current.ca_bundle()));
+    Ok(bundle.map(|bundle| plan::software(&bundle, facts)).unwrap_or_default())
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
+use berth_domain::profile::Profile;
 
 use super::Context;
 use crate::host::apply::Files;
 use crate::host::checks::{self, CheckId, CheckPolicy, Outcome};
 use crate::host::survey::STATE_DIRECTORY;
 use crate::join::Checks;
+use crate::plan::Installed;
 
 /// The checks of this machine, as strictly as was asked for.
 pub(super) struct Preflight {
@@ -43,9 +45,25 @@ impl Preflight {
     }
 }
 
+impl Preflight {
+    fn is_ignored(&self, id: &str) -> bool {
+        id.parse().is_ok_and(|id: CheckId| self.policy.ignore.contains(&id))
+    }
+}
+
 impl Checks for Preflight {
     fn preflight(&self, facts: &HostFacts) -> Vec<Diagnosis> {
         self.failing(facts, |_| true)
+    }
+
+    fn fits(&self, profile: &Profile, facts: &HostFacts, installed: &Installed) -> Vec<Diagnosis> {
+        if !self.policy.live {
+            return Vec::new();
+        }
+        let ignored = |why: &Diagnosis| why.value("check").is_some_and(|id| self.is_ignored(id));
+        let mut unfit = checks::fits(profile, facts, installed);
+        unfit.retain(|why| !ignored(why));
+        unfit
     }
 
     fn health(&self, facts: &HostFacts) -> Vec<Diagnosis> {

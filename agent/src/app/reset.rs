@@ -2,17 +2,22 @@
 //! machine was.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use berth_domain::phase::Phase;
 
 use super::lock::{Lock, state_directory};
 use super::remembered::Remembered;
 use super::{Context, Failure};
+use crate::bundle::FileDepot;
 use crate::cli::{Form, Reset};
-use crate::host::apply::Files;
+use crate::clock::SystemClock;
+use crate::host::Machine;
+use crate::host::services::NodeServices;
+use crate::host::units::Systemd;
 use crate::journal::FileJournal;
 use crate::output::{self, LeftView, ResetView};
-use crate::ports::{ApplyError, Discard, Journal as _, Undone, Vault as _};
+use crate::ports::{ApplyError, Clock as _, Discard, Host as _, Journal as _, Undone, Vault as _};
 use crate::vault::FileVault;
 
 /// The machine's own key: it outlives nodes, so that the machine gets its name
@@ -20,15 +25,17 @@ use crate::vault::FileVault;
 const MACHINE_KEY: &str = "/var/lib/berth/machine-key.pem";
 
 /// Undoes every join below the root. A second time finds nothing to do.
-pub(super) fn run(with: &Context<'_>, asked: &Reset) -> Result<ExitCode, Failure> {
+pub(super) async fn run(with: &Context<'_>, asked: &Reset) -> Result<ExitCode, Failure> {
     let view = if !state_directory(with.root).exists() {
         ResetView::of(&Undone::default(), None, asked.dry_run)
     } else if asked.dry_run {
-        let files = Files::below(with.root).map_err(Failure::State)?;
-        let would = files.would_undo().map_err(failed)?;
+        let host = Machine::at(with.root).map_err(Failure::State)?;
+        let services = services(with)?;
+        let mut would = host.files().would_undo().map_err(failed)?;
+        would.stopped = services.would_stop().map_err(Failure::diagnosed)?;
         ResetView::of(&would, node(with)?, true)
     } else {
-        reset(with, asked)?
+        reset(with, asked).await?
     };
     match asked.output {
         Form::Text => output::say(&output::reset(&view)),
@@ -38,15 +45,21 @@ pub(super) fn run(with: &Context<'_>, asked: &Reset) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> {
+async fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> {
     let lock = Lock::take(with.root)?;
     let node = node(with)?;
-    let files = Files::below(with.root).map_err(Failure::State)?;
-    let undone = files.undo().map_err(failed)?;
+    let host = Machine::at(with.root).map_err(Failure::State)?;
+    let services = services(with)?;
+    // What runs ends before its files go, and what ran before comes back after them.
+    let ended = services.end().await.map_err(Failure::diagnosed)?;
+    let undone = ended.then(host.undo(SystemClock.now()).map_err(failed)?);
+    services.restore().await.map_err(Failure::diagnosed)?;
     let vault = FileVault::below(with.root).map_err(Failure::State)?;
     vault
         .discard(if asked.forget_machine { Discard::Everything } else { Discard::Node })
         .map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
+    let depot = FileDepot::below(with.root).map_err(Failure::State)?;
+    depot.forget().map_err(|error| Failure::diagnosed(error.into_diagnosis(Phase::Initialization)))?;
     Remembered::forget(with.root).map_err(Failure::State)?;
     // Last, so that a reset that was cut off is known as one.
     FileJournal::below(with.root).and_then(|journal| journal.forget()).map_err(Failure::State)?;
@@ -57,6 +70,10 @@ fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> {
             .push(LeftView { path: MACHINE_KEY.to_owned(), why: "who this machine is; --forget-machine" });
     }
     Ok(view)
+}
+
+fn services(with: &Context<'_>) -> Result<NodeServices, Failure> {
+    NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)
 }
 
 /// The node that the cluster still knows.

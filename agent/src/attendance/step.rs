@@ -146,6 +146,8 @@ pub fn step(mut state: State, event: Event, now: Now) -> (State, Action) {
                 *heartbeat = (*heartbeat).min(now.uptime.saturating_add(heartbeat_interval));
             }
         }
+        // Where pods are is no matter of what is said next.
+        Event::Heard(AttendFromServer::PodRoutes(_)) => {}
         Event::Heard(AttendFromServer::RenewNow) => state.renewal.due = now.wall,
         Event::Heard(AttendFromServer::Draining { return_within }) => {
             state.down(jitter::part(return_within, now.random), now);

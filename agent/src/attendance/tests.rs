@@ -12,6 +12,7 @@ async fn attend_for(world: &World, time: Duration) -> (Diagnosis, Vec<Told>) {
         server: &world.server,
         host: &world.host,
         checks: &world.checks,
+        services: &world.services,
         vault: &world.vault,
         journal: &world.journal,
         clock: world.clock(),

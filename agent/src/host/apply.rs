@@ -17,7 +17,7 @@ use berth_domain::timestamp::Timestamp;
 use self::changes::{Change, retired};
 use self::record::{Manifest, Pending, Record};
 use self::stand::{Stand, look, put};
-use crate::files::{STATE_DIRECTORY, Tree};
+use crate::files::{Entry, STATE_DIRECTORY, Tree};
 use crate::plan::{Body, Found, Plan, Seen, Step};
 use crate::ports::{Applied, ApplyError, RolledBack, Undone};
 
@@ -41,6 +41,11 @@ impl Files {
         Self { record: Record::of(&tree), tree }
     }
 
+    /// The tree that they lie in.
+    pub(in crate::host) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What stands at the plan's paths.
     #[must_use]
     pub fn see(&self, plan: &Plan) -> Seen {
@@ -54,6 +59,9 @@ impl Files {
                 }
                 Step::File { path, secret, .. } => {
                     seen.found.insert(path.clone(), self.found(path, *secret));
+                }
+                Step::Install { path, .. } => {
+                    seen.found.insert(path.clone(), self.found_large(path));
                 }
                 Step::Directory { path, .. } | Step::Symlink { path, .. } => {
                     seen.found.insert(path.clone(), self.found(path, false));
@@ -80,7 +88,7 @@ impl Files {
         let changed: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
         let kept = plan.steps.iter().filter(|step| !changed.iter().any(|path| path == step.path())).count();
         if changes.is_empty() {
-            return Ok(Applied { changed, kept });
+            return Ok(Applied { changed, kept, live: Vec::new() });
         }
         let next = manifest.after(&changes, now);
         let pending = Pending::new(&next, changes);
@@ -88,7 +96,7 @@ impl Files {
         self.record.begin(&self.tree, &pending)?;
         self.commit(&pending, plan, &next).map_err(|failure| self.give_up(&pending, failure))?;
         self.record.tidy(&next);
-        Ok(Applied { changed, kept })
+        Ok(Applied { changed, kept, live: Vec::new() })
     }
 
     /// Puts everything back.
@@ -141,15 +149,19 @@ impl Files {
     fn commit(&self, pending: &Pending, plan: &Plan, next: &Manifest) -> Result<(), Failure> {
         for (done, change) in pending.changes.iter().enumerate() {
             let step = plan.steps.iter().rfind(|step| step.path() == change.path);
-            let content = match step {
-                Some(Step::File { content, .. }) => content.bytes(),
-                Some(Step::Directory { .. } | Step::Symlink { .. } | Step::Retire { .. }) | None => &[],
+            let put = match step {
+                Some(Step::Install { from, mode, digest, .. }) => {
+                    // Where only its mode or owner is another, it is its own source.
+                    let is_fetched = matches!(self.tree.look(from), Ok(Entry::File { .. }));
+                    let from = if is_fetched { from } else { &change.path };
+                    self.tree.install(from, &change.path, *mode, *digest)
+                }
+                Some(Step::File { content, .. }) => put(&self.tree, change, content.bytes()),
+                Some(Step::Directory { .. } | Step::Symlink { .. } | Step::Retire { .. }) | None => {
+                    put(&self.tree, change, &[])
+                }
             };
-            put(&self.tree, change, content).map_err(|cause| Failure {
-                path: change.path.clone(),
-                cause,
-                done,
-            })?;
+            put.map_err(|cause| Failure { path: change.path.clone(), cause, done })?;
         }
         let done = pending.changes.len();
         if let Err((path, cause)) = self.record.save(next) {
@@ -191,6 +203,17 @@ impl Files {
             return Ok(());
         }
         self.record.restore(&self.tree, &change.path, &stands, &change.before)
+    }
+
+    /// The same for what may be too much for memory.
+    fn found_large(&self, path: &Path) -> Found {
+        let entry = self.tree.look(path);
+        match (entry, self.tree.digest(path)) {
+            (Ok(Entry::File { mode, .. }), Ok(Some((size, digest)))) => {
+                Found::File { mode, body: Body::Large { size, digest } }
+            }
+            (_, _) => self.found(path, false),
+        }
     }
 
     fn found(&self, path: &Path, secret: bool) -> Found {

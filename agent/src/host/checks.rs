@@ -2,6 +2,7 @@
 //! and the policy. What a failed check says is a diagnosis, the same on the
 //! agent's terminal and on the server.
 
+mod fits;
 mod id;
 mod machine;
 mod node;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 
+pub use fits::fits;
 pub use id::{CheckId, Group, NotACheck, ignored};
 pub use render::{Report, Style, render, report};
 
@@ -62,10 +64,6 @@ pub struct CheckPolicy {
     /// The space that the kubelet's and the runtime's directories must have
     /// free, in bytes.
     pub min_free_bytes: u64,
-    /// Whether the profile's kubelet refuses swap (`failSwapOn`).
-    pub fail_swap_on: bool,
-    /// Whether a join needs a container runtime that answers.
-    pub require_runtime: bool,
     /// Paths, as the node sees them, that belong to this agent's own join:
     /// neither they nor what is below them count as leftovers.
     pub own: BTreeSet<String>,
@@ -84,8 +82,6 @@ impl Default for CheckPolicy {
             ignore: BTreeSet::new(),
             node_name: None,
             min_free_bytes: Self::MIN_FREE_BYTES,
-            fail_swap_on: true,
-            require_runtime: false,
             own: BTreeSet::new(),
         }
     }
@@ -172,24 +168,22 @@ fn applies(id: CheckId, policy: &CheckPolicy) -> bool {
     policy.live || id != CheckId::IsPrivilegedUser
 }
 
-/// How grave a bad finding is. What a join itself stumbles over is fatal
-/// always; a fault of the running kernel is fatal for a join of the running
-/// system; what only a kubelet needs warns, since no join starts one yet.
+/// How grave a bad finding is before a server is asked. What a join itself stumbles
+/// over is fatal always, or where it changes the running system. What depends on the
+/// profile's kubelet warns here: [`fits`] decides once the profile is known.
 fn severity(id: CheckId, policy: &CheckPolicy) -> Outcome {
     let fatal = match id {
         CheckId::Hostname | CheckId::DiskSpace | CheckId::Leftovers => true,
-        CheckId::IsPrivilegedUser
-        | CheckId::Cgroups
-        | CheckId::ModuleOverlay
-        | CheckId::ModuleBrNetfilter
-        | CheckId::IpForward => policy.live,
-        CheckId::Swap => policy.live && policy.fail_swap_on,
-        CheckId::Cri => policy.live && policy.require_runtime,
+        CheckId::IsPrivilegedUser | CheckId::ModuleOverlay | CheckId::ModuleBrNetfilter => policy.live,
         CheckId::MachineId
+        | CheckId::Swap
         | CheckId::Clock
         | CheckId::NumCpu
         | CheckId::Mem
+        | CheckId::Cgroups
+        | CheckId::IpForward
         | CheckId::BridgeNetfilter
+        | CheckId::Cri
         | CheckId::Kubelet
         | CheckId::ToolMount
         | CheckId::ToolConntrack

@@ -8,8 +8,9 @@ use berth_domain::facts::HostFacts;
 use berth_domain::timestamp::Timestamp;
 
 use super::apply::Files;
+use super::kernel::Kernel;
 use super::survey::{self, Roots};
-use crate::plan::{Plan, Seen};
+use crate::plan::{Installed, Plan, Seen};
 use crate::ports::{Applied, ApplyError, Host, Undone};
 
 /// The adapter of the `Host` port.
@@ -17,6 +18,7 @@ use crate::ports::{Applied, ApplyError, Host, Undone};
 pub struct Machine {
     roots: Roots,
     files: Files,
+    kernel: Kernel,
 }
 
 impl Machine {
@@ -25,7 +27,9 @@ impl Machine {
     /// # Errors
     /// The root is no directory that can be opened.
     pub fn at(root: &Path) -> io::Result<Self> {
-        Ok(Self { roots: Roots::machine(root), files: Files::below(root)? })
+        let (roots, files) = (Roots::machine(root), Files::below(root)?);
+        let kernel = Kernel::new(files.tree(), &roots.proc, root == Path::new("/"));
+        Ok(Self { roots, files, kernel })
     }
 
     /// The files below its root.
@@ -41,15 +45,28 @@ impl Host for Machine {
         survey::complete(&self.roots).await
     }
 
+    fn installed(&self) -> Installed {
+        let owned = self.files.owned();
+        survey::installed(&self.roots, &|path| owned.iter().any(|own| own == path))
+    }
+
     fn see(&self, plan: &Plan) -> Seen {
-        self.files.see(plan)
+        let mut seen = self.files.see(plan);
+        let stands = |live| Some((live, self.kernel.stands(live)?));
+        seen.live = plan.live.iter().filter_map(stands).map(|(live, is)| (live.name(), is)).collect();
+        seen.is_live = self.roots.host == Path::new("/");
+        seen
     }
 
     fn apply(&self, plan: &Plan, now: Timestamp) -> Result<Applied, ApplyError> {
-        self.files.apply(plan, now)
+        let mut applied = self.files.apply(plan, now)?;
+        applied.live = self.kernel.apply(plan)?;
+        Ok(applied)
     }
 
     fn undo(&self, _: Timestamp) -> Result<Undone, ApplyError> {
-        self.files.undo()
+        let mut undone = self.files.undo()?;
+        self.kernel.undo(&mut undone)?;
+        Ok(undone)
     }
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use berth_domain::facts::HostFacts;
+use berth_domain::identity::Digest;
 use berth_domain::timestamp::Timestamp;
 
-use crate::plan::{Body, Found, Plan, Seen, Step};
+use crate::plan::{Body, Found, Installed, Live, Plan, Seen, Step};
 use crate::ports::{Applied, ApplyError, Host, Left, RolledBack, Undone};
 
 /// A host in memory, shared by its clones.
@@ -24,6 +25,10 @@ struct Inner {
     nodes: BTreeMap<PathBuf, Node>,
     /// What stood there before the first plan, and what was put there last.
     touched: BTreeMap<PathBuf, (Option<Node>, Option<Node>)>,
+    /// What of a node's software is there.
+    installed: Installed,
+    /// Modules and settings that a plan has changed, as they are now.
+    live: BTreeMap<&'static str, String>,
     /// A path that cannot be written.
     refused: Option<PathBuf>,
 }
@@ -84,6 +89,11 @@ impl MemoryHost {
         self.inner().nodes.get(path).cloned()
     }
 
+    /// Says what of a node's software is there.
+    pub fn install(&self, installed: Installed) {
+        self.inner().installed = installed;
+    }
+
     /// Lets writes to a path fail, until it is told `None`.
     pub fn refuse(&self, path: Option<PathBuf>) {
         self.inner().refused = path;
@@ -100,17 +110,28 @@ impl Host for MemoryHost {
         self.inner().facts.clone()
     }
 
+    fn installed(&self) -> Installed {
+        self.inner().installed.clone()
+    }
+
     fn see(&self, plan: &Plan) -> Seen {
         let inner = self.inner();
-        let mut seen = Seen::default();
+        let mut seen = Seen { is_live: inner.installed.live, ..Seen::default() };
         for step in &plan.steps {
             let secret = matches!(step, Step::File { secret: true, .. });
             if let Step::Retire { .. } = step {
                 seen.retired.extend(inner.retired(step));
             } else {
-                seen.found.insert(step.path().to_owned(), inner.found(step.path(), secret));
+                let mut found = inner.found(step.path(), secret);
+                if let (Step::Install { .. }, Found::File { body, .. }) = (step, &mut found)
+                    && let Body::Open(bytes) = body
+                {
+                    *body = Body::Large { size: bytes.len() as u64, digest: Digest::of(bytes) };
+                }
+                seen.found.insert(step.path().to_owned(), found);
             }
         }
+        seen.live = inner.live.clone();
         seen
     }
 
@@ -120,6 +141,10 @@ impl Host for MemoryHost {
         let mut applied = Applied::default();
         for step in &plan.steps {
             next.take(step, &mut applied)?;
+        }
+        let is_live = next.installed.live;
+        for live in plan.live.iter().filter(|_| is_live) {
+            next.run(live, &mut applied);
         }
         *inner = next;
         Ok(applied)
@@ -131,6 +156,7 @@ impl Host for MemoryHost {
         for (path, (before, ours)) in std::mem::take(&mut inner.touched).into_iter().rev() {
             inner.undo(path, before, ours, &mut undone);
         }
+        inner.live.clear();
         Ok(undone)
     }
 }
@@ -151,6 +177,20 @@ impl Inner {
         let wanted = match step {
             Step::Directory { mode, .. } => Node::Directory { mode: *mode },
             Step::File { mode, content, .. } => Node::File { mode: *mode, content: content.bytes().to_vec() },
+            Step::Install { path, mode, digest, from, .. } => {
+                let stands = |path: &Path| match self.nodes.get(path) {
+                    Some(Node::File { content, .. }) if Digest::of(content) == *digest => {
+                        Some(content.clone())
+                    }
+                    Some(_) | None => None,
+                };
+                let content = stands(path).or_else(|| stands(from)).ok_or(ApplyError::NotWritten {
+                    path: path.clone(),
+                    cause: io::ErrorKind::NotFound.into(),
+                    rolled_back: RolledBack::Nothing,
+                })?;
+                Node::File { mode: *mode, content }
+            }
             Step::Symlink { target, .. } => Node::Symlink { target: target.clone() },
             Step::Retire { .. } => {
                 for path in self.retired(step) {
@@ -180,6 +220,18 @@ impl Inner {
             (_, _) => {}
         }
         self.put(path, wanted, applied)
+    }
+
+    /// Units are the service manager's.
+    fn run(&mut self, live: &Live, applied: &mut Applied) {
+        let wanted = match live {
+            Live::Module { .. } => "loaded",
+            Live::Setting { value, .. } => value,
+            Live::Unit { .. } => return,
+        };
+        if self.live.insert(live.name(), wanted.to_owned()).as_deref() != Some(wanted) {
+            applied.live.push(live.name().to_owned());
+        }
     }
 
     fn above(&mut self, path: &Path, applied: &mut Applied) -> Result<(), ApplyError> {

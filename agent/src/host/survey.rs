@@ -6,6 +6,8 @@
 mod cpu;
 mod cri;
 mod devices;
+mod images;
+mod installed;
 mod kernel;
 mod links;
 mod memory;
@@ -19,7 +21,10 @@ use std::path::{Path, PathBuf};
 
 use berth_domain::facts::HostFacts;
 
-pub(in crate::host) use node::{KUBELETS, SOCKETS};
+pub(in crate::host) use images::archives;
+pub use installed::installed;
+pub(in crate::host) use node::{KUBELETS, SOCKETS, program};
+pub(in crate::host) use read::{find, lines};
 pub use storage::STATE_DIRECTORY;
 
 /// Where a survey looks. Facts about the machine come from the live system;

@@ -4,15 +4,20 @@
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 use berth_domain::phase::Phase;
+use berth_domain::profile::Profile;
 
 use super::progress::Teller;
-use crate::plan;
+use crate::plan::{self, Installed};
 use crate::ports::{Clock, Host};
 
 /// What is asked of the machine.
 pub trait Checks: Send + Sync {
     /// The checks that stop a join, most important first. Empty if it is fit.
     fn preflight(&self, facts: &HostFacts) -> Vec<Diagnosis>;
+
+    /// What of the machine does not fit the kubelet that the profile wants, most
+    /// important first. Empty if it fits.
+    fn fits(&self, profile: &Profile, facts: &HostFacts, installed: &Installed) -> Vec<Diagnosis>;
 
     /// What keeps the Node from being Ready. Empty if all is well.
     fn health(&self, facts: &HostFacts) -> Vec<Diagnosis>;

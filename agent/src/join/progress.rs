@@ -56,13 +56,14 @@ pub struct Nobody;
 impl Observer for Nobody {}
 
 /// The points of [`Observer::passing`], in the order of a join.
-pub const POINTS: [&str; 12] = [
+pub const POINTS: [&str; 13] = [
     "before-prepare",
     "after-prepare",
     "before-credential",
     "after-credential",
     "before-token-forgotten",
     "after-token-forgotten",
+    "after-software",
     "before-apply",
     "after-apply",
     "before-register",

@@ -1,5 +1,5 @@
-//! Registration: the server learns what the machine can, and the agent says
-//! which of the node's own checks do not hold until the Node is Ready.
+//! Registration: the node's programs are started, the server learns what the machine
+//! can, and the agent says what is wrong with it until the Node is Ready.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until};
 use super::book::Book;
 use super::configuration::Configured;
 use super::initialization::Checks;
+use super::network::PodNetwork;
 use super::progress::Teller;
 use crate::jitter;
 use crate::ports::server::{Joining, LineError};
-use crate::ports::{Host, Standing};
+use crate::ports::{Clock, Host, Services, Standing};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,18 +49,28 @@ impl Registered {
     }
 }
 
-/// Registers, and stays until the Node is Ready.
+/// The machine as registration sees it.
+pub(super) struct Machine<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) checks: &'a dyn Checks,
+    pub(super) services: &'a dyn Services,
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// Starts the node's programs, registers, and stays until the Node is Ready.
 pub(super) async fn run(
     line: &mut dyn Joining,
     configured: Configured,
-    host: &dyn Host,
-    checks: &dyn Checks,
+    machine: &Machine<'_>,
     book: &Book<'_>,
     teller: &Teller<'_>,
 ) -> Result<Registered, Diagnosis> {
-    let facts = configured.authorized().prepared().facts().clone();
+    let facts = configured.facts();
     teller.passing("before-register");
-    register(line, &facts, teller).await?;
+    // First: the kubelet takes its time, and meanwhile the server is told.
+    let start = Start { services: machine.services, configured: &configured };
+    let begun = start.attempt().await;
+    register(line, facts, teller).await?;
     let credential = configured.authorized().credential();
     let (node, join, profile) = (credential.node().clone(), credential.join(), configured.profile());
     let standing = Standing::Registered { node: node.clone(), join, profile };
@@ -67,10 +78,46 @@ pub(super) async fn run(
     teller.passing("after-register");
 
     teller.passing("before-ready");
-    let since = ready(line, facts, host, checks, teller).await?;
+    let failing = Failing {
+        checks: machine.checks.health(facts),
+        started: begun.is_none(),
+        programs: begun.into_iter().collect(),
+        network: None,
+    };
+    let since = ready(line, failing, machine, &start, teller).await?;
     book.reached(Standing::Ready { node, join, profile, since }, Phase::Registration)?;
     teller.passing("after-ready");
     Ok(Registered { configured, since })
+}
+
+/// The start of the node's programs, as often as it takes.
+struct Start<'a> {
+    services: &'a dyn Services,
+    configured: &'a Configured,
+}
+
+impl Start<'_> {
+    /// What stands in its way, if anything.
+    async fn attempt(&self) -> Option<Diagnosis> {
+        self.services.start(self.configured.plan(), self.configured.expected()).await.err()
+    }
+}
+
+/// What keeps the Node from being Ready, as this machine sees it.
+#[derive(Clone, PartialEq)]
+struct Failing {
+    checks: Vec<Diagnosis>,
+    /// What is wrong with its programs; while they could not be started, why.
+    programs: Vec<Diagnosis>,
+    started: bool,
+    /// What keeps the network of its pods from being laid.
+    network: Option<Diagnosis>,
+}
+
+impl Failing {
+    fn all(&self) -> Vec<Diagnosis> {
+        self.network.iter().chain(&self.programs).chain(&self.checks).cloned().collect()
+    }
 }
 
 async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>) -> Result<(), Diagnosis> {
@@ -85,6 +132,7 @@ async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>
             JoinFromServer::Waiting(why) => teller.waiting(&why),
             other @ (JoinFromServer::Profile(_)
             | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Ready { .. }) => {
                 return Err(other.instead_of("Registered").into_diagnosis(Phase::Registration));
             }
@@ -92,20 +140,18 @@ async fn register(line: &mut dyn Joining, facts: &HostFacts, teller: &Teller<'_>
     }
 }
 
-/// Says how the checks stand, and again when that changes, until Ready. The
-/// server says by itself when the Node stands otherwise.
+/// Says how the checks and programs stand, and again when that changes, until Ready.
+/// The server says by itself when the Node stands otherwise.
 async fn ready(
     line: &mut dyn Joining,
-    facts: HostFacts,
-    host: &dyn Host,
-    checks: &dyn Checks,
+    mut failing: Failing,
+    machine: &Machine<'_>,
+    start: &Start<'_>,
     teller: &Teller<'_>,
 ) -> Result<Timestamp, Diagnosis> {
-    let mut failing = checks.health(&facts);
+    let mut network = PodNetwork::new(machine.host, machine.services, machine.clock);
     loop {
-        line.say(JoinFromAgent::Health(failing.clone()))
-            .await
-            .map_err(lost("it said how its checks stand"))?;
+        line.say(JoinFromAgent::Health(failing.all())).await.map_err(lost("it said how its checks stand"))?;
         let told = Instant::now();
         let mut look: Option<Instant> = None;
         failing = loop {
@@ -122,6 +168,10 @@ async fn ready(
                             teller.waiting(&why);
                             look = Some(Instant::now() + pause(why)?);
                         }
+                        JoinFromServer::PodRoutes(routes) => {
+                            network.told(routes).await;
+                            break Failing { network: network.problem().await, ..failing };
+                        }
                         other @ (JoinFromServer::Profile(_)
                         | JoinFromServer::ConfigurationRecorded
                         | JoinFromServer::Registered) => {
@@ -129,8 +179,14 @@ async fn ready(
                         }
                     }
                 }
+                () = machine.services.changed(), if failing.started => {
+                    let programs = machine.services.failing().await;
+                    if programs != failing.programs {
+                        break Failing { programs, ..failing };
+                    }
+                }
                 () = sleep_until(look.unwrap_or(answer_by)), if look.is_some() => {
-                    let now = checks.health(&host.survey().await);
+                    let now = look_again(&failing, machine, start, network.problem().await).await;
                     if now != failing || told.elapsed() >= REMINDER {
                         break now;
                     }
@@ -139,6 +195,21 @@ async fn ready(
             }
         };
     }
+}
+
+/// Looks at the checks again, and starts what could not be started before.
+async fn look_again(
+    failing: &Failing,
+    machine: &Machine<'_>,
+    start: &Start<'_>,
+    network: Option<Diagnosis>,
+) -> Failing {
+    let checks = machine.checks.health(&machine.host.survey().await);
+    if failing.started {
+        return Failing { checks, network, ..failing.clone() };
+    }
+    let begun = start.attempt().await;
+    Failing { checks, started: begun.is_none(), programs: begun.into_iter().collect(), network }
 }
 
 /// How long to wait before the checks are looked at again.

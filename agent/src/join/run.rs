@@ -22,7 +22,7 @@ use super::progress::{Observer, Teller};
 use super::registration::Registered;
 use super::{JoinWorld, Ready, configuration, record_identity, registration};
 use crate::ports::server::{Enrollment, Joining, LineError, Member};
-use crate::ports::{Credential, Standing};
+use crate::ports::{Credential, Standing, Supplier};
 
 /// How long the server may take to hear why the agent gives up.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -215,7 +215,8 @@ impl<'a> Run<'a> {
             opened.map_err(|error| error.into_diagnosis(Phase::Configuration, "it opened the conversation"))
         };
         let mut line = self.unless_stopped(opening).await?;
-        let ended = self.unless_stopped(self.phases_of_complete(&mut *line, authorized)).await;
+        let ended =
+            self.unless_stopped(self.phases_of_complete(&mut *line, member.supplier(), authorized)).await;
         if let Err(halt) = &ended {
             let farewell = JoinFromAgent::GivingUp(halt.why().clone());
             give_up(line.say(farewell).await, async || line.hear(FAREWELL).await.map(drop)).await;
@@ -226,15 +227,27 @@ impl<'a> Run<'a> {
     async fn phases_of_complete(
         &self,
         line: &mut dyn Joining,
+        supplier: &dyn Supplier,
         authorized: Authorized,
     ) -> Result<Registered, Diagnosis> {
         let world = self.world;
         let version = &world.wishes.agent_version;
-        let configuring =
-            configuration::run(line, authorized, version, world.host, &self.book, world.clock, &self.teller);
+        let machine = configuration::Machine {
+            host: world.host,
+            checks: world.checks,
+            depot: world.depot,
+            supplier,
+            clock: world.clock,
+        };
+        let configuring = configuration::run(line, authorized, version, &machine, &self.book, &self.teller);
         let configured = self.phase(Phase::Configuration, configuring).await?;
-        let registering =
-            registration::run(line, configured, world.host, world.checks, &self.book, &self.teller);
+        let machine = registration::Machine {
+            host: world.host,
+            checks: world.checks,
+            services: world.services,
+            clock: world.clock,
+        };
+        let registering = registration::run(line, configured, &machine, &self.book, &self.teller);
         self.phase(Phase::Registration, registering).await
     }
 

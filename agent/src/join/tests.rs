@@ -1,5 +1,6 @@
 pub(crate) mod authority;
 pub(crate) mod server;
+mod software;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::Ordering;
 use berth_domain::conversation::{EnrollFromServer, Issued};
 use berth_domain::diagnosis::Code;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 
 use self::authority::Authority;
 use self::server::{Wrong, node};
@@ -316,4 +318,46 @@ fn a_wait_is_as_long_as_asked_and_spreads_when_repeated() {
     assert_eq!(pause(after, 0, 1.0), Duration::from_secs(4));
     assert_eq!(pause(after, 30, 1.0), Duration::from_secs(12));
     assert_eq!(pause(Duration::from_secs(60), 0, 1.0), Duration::from_secs(70));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_does_not_fit_its_profile_says_so_and_waits() {
+    let world = World::new();
+    world.checks.misfit_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it fits");
+    assert_eq!(world.watched.waits(), [Code::ToolMissing]);
+    let heard = "enter,ProfileRequest,Health,Configured,Registration,Health";
+    assert_eq!(world.heard(), format!("{ENROLLED},{heard}"), "once, and before anything is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_s_programs_are_started_as_often_as_it_takes() {
+    let world = World::new();
+    world.services.unstarted_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once they run");
+    assert_eq!(*world.services.started.lock().expect("unpoisoned"), ["kubelet.service"]);
+    assert_eq!(world.watched.waits(), [Code::ServiceManagerFailed]);
+    assert!(world.heard().ends_with("Registration,Health,Health"), "{}", world.heard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_program_is_told_while_it_lasts() {
+    let world = World::new();
+    world.checks.unhealthy_for.store(1, Ordering::Relaxed);
+    world.services.unwell_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it is well");
+    let waits = [Code::DiskSpaceTooLow, Code::KubeletFailing, Code::DiskSpaceTooLow];
+    assert_eq!(world.watched.waits(), waits, "the programs come first, and are not told for longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_network_of_pods_is_laid_where_the_server_says_they_are() {
+    let world = World::new();
+    let routes = PodRoutes { own: vec!["10.244.1.0/24".parse().expect("a range")], others: Vec::new() };
+    world.server.script().pods = Some(routes.clone());
+    world.services.unrouted_for.store(2, Ordering::Relaxed);
+    world.join().await.expect("it goes on once it is laid");
+    assert_eq!(*world.services.routes.lock().expect("unpoisoned"), Some(routes));
+    assert!(world.host.has("/etc/cni/net.d/10-berth.conflist"));
+    assert_eq!(world.watched.waits(), [Code::PodRoutesNotLaid]);
 }

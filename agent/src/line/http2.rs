@@ -9,6 +9,7 @@ use std::time::Duration;
 use berth_domain::conversation::{LARGEST_ENROLL_MESSAGE, LARGEST_JOIN_MESSAGE};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_proto::join::v1::bundle_service_client::BundleServiceClient;
 use berth_proto::join::v1::join_service_client::JoinServiceClient;
 use berth_proto::join::v1::telemetry_service_client::TelemetryServiceClient;
 use http::{Request, Response, Uri};
@@ -51,6 +52,7 @@ pub(super) enum Kind {
 pub(super) struct Connection {
     pub(super) client: JoinServiceClient<Channel>,
     pub(super) telemetry: TelemetryServiceClient<Channel>,
+    pub(super) bundles: BundleServiceClient<Channel>,
     pub(super) endpoint: Endpoint,
     pub(super) seen: Arc<Seen>,
 }
@@ -100,10 +102,13 @@ impl Connection {
         };
         let channel = Channel(requests);
         let telemetry = TelemetryServiceClient::with_origin(channel.clone(), origin.clone());
+        let bundles = BundleServiceClient::with_origin(channel.clone(), origin.clone())
+            .max_decoding_message_size(largest)
+            .max_encoding_message_size(largest);
         let client = JoinServiceClient::with_origin(channel, origin)
             .max_decoding_message_size(largest)
             .max_encoding_message_size(largest);
-        Ok(Self { client, telemetry, endpoint: endpoint.clone(), seen: secured.seen })
+        Ok(Self { client, telemetry, bundles, endpoint: endpoint.clone(), seen: secured.seen })
     }
 }
 

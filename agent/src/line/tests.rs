@@ -1,8 +1,11 @@
+mod bundle;
+
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use berth_domain::conversation::{Hello, Mechanism, PROTOCOL_VERSION};
 use berth_domain::timestamp::Timestamp;
+use berth_proto::join::v1::bundle_service_server::BundleServiceServer;
 use berth_proto::join::v1::join_service_server::{JoinService, JoinServiceServer};
 use berth_proto::{decode_enroll_request, encode_enroll_response, join_to_agent, refusal_to_status};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -15,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
@@ -116,6 +120,11 @@ fn tls(ca: &Authority, shows_ca: bool, clients: &Authority, alpn: &[u8]) -> TlsA
 
 /// A server on loopback that serves each connection.
 async fn serve(acceptor: TlsAcceptor) -> Line {
+    serve_with(acceptor, bundle::Bundles::default()).await
+}
+
+/// The same with bundles.
+async fn serve_with(acceptor: TlsAcceptor, bundles: bundle::Bundles) -> Line {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -124,6 +133,7 @@ async fn serve(acceptor: TlsAcceptor) -> Line {
             let exported =
                 tls.get_ref().1.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""));
             let service = JoinServiceServer::new(Service { exporter: exported.expect("TLS 1.3") });
+            let service = Routes::new(service).add_service(BundleServiceServer::new(bundles.clone()));
             let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service));
             tokio::spawn(connection);

@@ -17,6 +17,8 @@ pub struct ResetView {
     pub restored: Vec<String>,
     /// What the join had made.
     pub removed: Vec<String>,
+    /// Units that the join had started.
+    pub stopped: Vec<String>,
     /// What was left alone.
     pub left: Vec<LeftView>,
     /// The node that the cluster still knows.
@@ -42,6 +44,7 @@ impl ResetView {
             dry_run,
             restored: shown(&undone.restored),
             removed: shown(&undone.removed),
+            stopped: undone.stopped.clone(),
             left: undone
                 .left
                 .iter()
@@ -55,16 +58,17 @@ impl ResetView {
 /// The same for people.
 #[must_use]
 pub fn reset(view: &ResetView) -> String {
-    let ResetView { dry_run, restored, removed, left, node } = view;
+    let ResetView { dry_run, restored, removed, stopped, left, node } = view;
     let mut text = String::new();
     let would = if *dry_run { "would be " } else { "" };
     let mut line = |what: &str, path: &str, why: &str| {
         let _ = writeln!(text, "{would}{what} {path}{why}");
     };
+    stopped.iter().for_each(|unit| line("stopped", unit, ""));
     restored.iter().for_each(|path| line("restored", path, ""));
     removed.iter().for_each(|path| line("removed", path, ""));
     left.iter().for_each(|left| line("left", &left.path, &format!(" {FAINT}({}){FAINT:#}", left.why)));
-    if restored.is_empty() && removed.is_empty() && left.is_empty() {
+    if [restored, removed, stopped].iter().all(|list| list.is_empty()) && left.is_empty() {
         text.push_str("nothing to take back\n");
     }
     if let Some(node) = node {

@@ -143,6 +143,7 @@ fn a_reset_says_what_it_left_and_why() {
     let undone = Undone {
         restored: vec!["/etc/sysctl.d/90-berth.conf".into()],
         removed: vec!["/etc/kubernetes/kubelet.conf".into()],
+        stopped: vec!["kubelet.service".to_owned()],
         left: vec![Left { path: "/etc/kubernetes".into(), why: "it holds files that are not Berth's" }],
     };
     let did = ResetView::of(&undone, Some("rack1-n7".to_owned()), false);

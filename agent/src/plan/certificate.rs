@@ -20,7 +20,7 @@ pub fn certificate(credential: &Credential, former: Option<&Credential>) -> Plan
     keep.extend(former.map(file_name));
     let mut steps = swap(credential).to_vec();
     steps.push(Step::Retire { directory: DIRECTORY.into(), prefix: PREFIX.to_owned(), keep });
-    Plan { steps }
+    Plan { steps, live: Vec::new() }
 }
 
 /// The PEM, then the link to it.

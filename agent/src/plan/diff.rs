@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style as Paint};
+use berth_domain::diagnosis::printable;
+use berth_domain::identity::Digest;
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Body, Content, Found, Plan, Seen, Step};
+use super::{Body, Content, Found, Live, Plan, Seen, Step};
 
 /// How a diff is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,15 +36,16 @@ pub enum Action {
 /// One change, for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Where.
+    /// Where; of a module, setting or unit its name.
     pub path: String,
-    /// `directory`, `file` or `symlink`.
+    /// `directory`, `file`, `symlink`, `module`, `setting` or `unit`.
     pub kind: &'static str,
     /// What happens.
     pub action: Action,
     /// Permission bits, octal; absent for a link and for what goes away.
     pub mode: Option<String>,
-    /// The unified diff; empty where nothing changes.
+    /// The unified diff; empty where nothing changes. What is no file has a line that
+    /// begins with `#`, which patch(1) passes over.
     pub diff: String,
 }
 
@@ -58,6 +61,7 @@ pub fn changes(plan: &Plan, seen: &Seen) -> Vec<Change> {
         mode: None,
         diff: format!("{}deleted file\n", header(path, "")),
     }));
+    all.extend(plan.live.iter().map(|live| live_change(live, seen)));
     all
 }
 
@@ -77,6 +81,9 @@ fn change(step: &Step, found: &Found) -> Option<Change> {
         Step::File { mode, content, secret, .. } => {
             ("file", Some(*mode), Wanted::File { mode: *mode, content, secret: *secret })
         }
+        Step::Install { mode, size, digest, .. } => {
+            ("file", Some(*mode), Wanted::Large { mode: *mode, size: *size, digest: *digest })
+        }
         Step::Symlink { target, .. } => ("symlink", None, Wanted::Symlink { target }),
         Step::Retire { .. } => return None,
     };
@@ -85,9 +92,31 @@ fn change(step: &Step, found: &Found) -> Option<Change> {
     Some(Change { path: shown(path), kind, action, mode: mode.map(octal), diff })
 }
 
+/// What changes on the running system. What stands there is known only where the
+/// plan is for the running system; a unit's state the service manager alone knows.
+fn live_change(live: &Live, seen: &Seen) -> Change {
+    let name = live.name();
+    let stands = seen.live.get(name).map(String::as_str);
+    let (action, words) = match live {
+        Live::Module { .. } if stands == Some("loaded") => (Action::Keep, String::new()),
+        Live::Module { .. } => (Action::Create, format!("# load the kernel module {name}\n")),
+        Live::Setting { value, .. } if stands == Some(value) => (Action::Keep, String::new()),
+        Live::Setting { value, .. } => {
+            let is = stands.map_or_else(String::new, |stands| format!(" (it is {})", printable(stands)));
+            (Action::Replace, format!("# set {name} = {value}{is}\n"))
+        }
+        Live::Unit { .. } if stands == Some("running") => (Action::Keep, String::new()),
+        Live::Unit { .. } => (Action::Create, format!("# start {name}, once its files stand\n")),
+    };
+    let only =
+        if words.is_empty() || seen.is_live { "" } else { "#   not here: only on the running system\n" };
+    Change { path: name.to_owned(), kind: live.kind(), action, mode: None, diff: words + only }
+}
+
 enum Wanted<'a> {
     Directory { mode: u32 },
     File { mode: u32, content: &'a Content, secret: bool },
+    Large { mode: u32, size: u64, digest: Digest },
     Symlink { target: &'a Path },
 }
 
@@ -103,8 +132,15 @@ impl Wanted<'_> {
             {
                 Action::Keep
             }
+            (Self::Large { mode, size, digest }, Found::File { mode: stands, body })
+                if mode == stands && *body == (Body::Large { size: *size, digest: *digest }) =>
+            {
+                Action::Keep
+            }
             (Self::Symlink { target }, Found::Symlink { target: stands }) if target == stands => Action::Keep,
-            (Self::Directory { .. } | Self::File { .. } | Self::Symlink { .. }, _) => Action::Replace,
+            (Self::Directory { .. } | Self::File { .. } | Self::Large { .. } | Self::Symlink { .. }, _) => {
+                Action::Replace
+            }
         };
         let diff = match action {
             Action::Keep => String::new(),
@@ -128,6 +164,7 @@ impl Wanted<'_> {
             Found::File { body: Body::Sealed { size, public, .. }, .. } => {
                 Text::Sealed(sealed(*size, public))
             }
+            Found::File { body: Body::Large { size, digest }, .. } => Text::Sealed(large(*size, *digest)),
             Found::Symlink { target } => Text::Plain(shown(target)),
             Found::Other { kind } => Text::Sealed(format!("{kind}, which no plan replaces")),
             Found::Unreadable { error } => Text::Sealed(format!("unreadable: {error}")),
@@ -136,8 +173,10 @@ impl Wanted<'_> {
             Self::Directory { .. } => Text::None,
             Self::File { content, secret, .. } => match Body::of(content.bytes(), *secret) {
                 Body::Open(bytes) => Text::of(&bytes),
+                Body::Large { size, digest } => Text::Sealed(large(size, digest)),
                 Body::Sealed { size, public, .. } => Text::Sealed(sealed(size, &public)),
             },
+            Self::Large { size, digest, .. } => Text::Sealed(large(*size, *digest)),
             Self::Symlink { target } => Text::Plain(shown(target)),
         };
         out.push_str(&body(path, matches!(found, Found::Absent), &old, &new));
@@ -148,7 +187,7 @@ impl Wanted<'_> {
     fn mode(&self) -> String {
         match self {
             Self::Directory { mode } => format!("04{}", octal(*mode)),
-            Self::File { mode, .. } => format!("10{}", octal(*mode)),
+            Self::File { mode, .. } | Self::Large { mode, .. } => format!("10{}", octal(*mode)),
             Self::Symlink { .. } => "120000".to_owned(),
         }
     }
@@ -210,7 +249,11 @@ fn body(path: &Path, is_new: bool, old: &Text, new: &Text) -> String {
     TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(&from, &to).to_string()
 }
 
-fn sealed(size: usize, public: &berth_domain::identity::Digest) -> String {
+fn large(size: u64, digest: Digest) -> String {
+    format!("{size} bytes with SHA-256 {digest}")
+}
+
+fn sealed(size: usize, public: &Digest) -> String {
     format!("secret, {size} bytes; its certificates have SHA-256 {public}")
 }
 
@@ -236,7 +279,7 @@ fn painted(text: &str) -> String {
     let mut inside = false;
     let mut out = String::new();
     for line in text.lines() {
-        let is_header = line.starts_with("diff --git ");
+        let is_header = line.starts_with("diff --git ") || line.starts_with("# ");
         inside = (inside || line.starts_with("@@")) && !is_header;
         let paint = match (inside, line.bytes().next()) {
             (false, _) => Paint::new().bold(),

@@ -8,7 +8,7 @@ use berth_domain::labels::{LabelKey, Taint};
 use berth_domain::profile::Profile;
 use serde_json::{Map, Value, json};
 
-use super::ProfileProblem;
+use super::{Installed, ProfileProblem, SOCKET};
 
 /// The flags that have no place in the configuration file, for the kubelet's
 /// unit (`EnvironmentFile`). kubeadm's own `kubeadm-flags.env` is left to it.
@@ -17,6 +17,13 @@ pub const FLAGS: &str = "/var/lib/kubelet/berth-flags.env";
 /// The kubelet's configuration.
 pub(super) const CONFIGURATION: &str = "/var/lib/kubelet/config.yaml";
 
+/// What of the configuration is this machine's own, where kubeadm's tools look for
+/// it (KEP-4656, NodeLocalCRISocket).
+pub(super) const INSTANCE: &str = "/var/lib/kubelet/instance-config.yaml";
+
+/// Files of this machine's owner that overrule the configuration (KEP-3983).
+pub(super) const DROP_INS: &str = "/etc/kubernetes/kubelet.conf.d";
+
 /// The way to the API server.
 pub(super) const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
@@ -24,17 +31,36 @@ pub(super) const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 pub(super) const CLUSTER_CA: &str = "/etc/kubernetes/pki/ca.crt";
 
 /// A `KubeletConfiguration` (kubelet.config.k8s.io/v1beta1).
-pub(super) fn configuration(profile: &Profile, facts: &HostFacts) -> Result<Value, ProfileProblem> {
+pub(super) fn configuration(
+    profile: &Profile,
+    facts: &HostFacts,
+    installed: &Installed,
+) -> Result<Value, ProfileProblem> {
     let mut settings: Map<String, Value> = profile.kubelet.clone().into_iter().collect();
     for (field, value) in owned() {
         lay(&mut settings, field, value)?;
     }
     settings.entry("containerRuntimeEndpoint").or_insert_with(|| runtime_endpoint(facts).into());
+    if let Some(path) = &installed.resolv_conf {
+        settings.entry("resolvConf").or_insert_with(|| path.display().to_string().into());
+    }
+    if let Some(path) = installed.distribution.volume_plugins {
+        settings.entry("volumePluginDir").or_insert_with(|| path.into());
+    }
     if !profile.taints.is_empty() {
         let taints: Vec<Value> = profile.taints.iter().map(taint).collect();
         lay(&mut settings, "registerWithTaints", Value::from(taints))?;
     }
     Ok(Value::Object(settings))
+}
+
+/// The part of the configuration that tells of this machine alone.
+pub(super) fn instance(configuration: &Value) -> Value {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "containerRuntimeEndpoint": configuration["containerRuntimeEndpoint"],
+    })
 }
 
 /// What no profile decides: where the agent puts the files, who may ask the
@@ -85,7 +111,14 @@ fn lay(settings: &mut Map<String, Value>, field: &'static str, value: Value) -> 
 fn runtime_endpoint(facts: &HostFacts) -> String {
     let of = |state| facts.runtimes.iter().find(|runtime| runtime.state == state);
     let found = of(RuntimeState::Answers).or_else(|| of(RuntimeState::SocketFound));
-    format!("unix://{}", found.map_or(USUAL_SOCKET, |runtime| runtime.socket.as_str()))
+    format!("unix://{}", found.map_or(SOCKET, |runtime| runtime.socket.as_str()))
+}
+
+/// The socket that the kubelet is told of.
+pub(super) fn runtime_socket(profile: &Profile, facts: &HostFacts) -> String {
+    let told = profile.kubelet.get("containerRuntimeEndpoint").and_then(Value::as_str);
+    let endpoint = told.map_or_else(|| runtime_endpoint(facts), str::to_owned);
+    endpoint.strip_prefix("unix://").unwrap_or(&endpoint).to_owned()
 }
 
 fn taint(taint: &Taint) -> Value {
@@ -95,7 +128,7 @@ fn taint(taint: &Taint) -> Value {
 /// The kubelet's flags as an environment file. The name must be the one in the
 /// certificate, whatever the host is called.
 pub(super) fn flags(profile: &Profile, has_api: bool) -> String {
-    let mut flags = format!("--config={CONFIGURATION}");
+    let mut flags = format!("--config={CONFIGURATION} --config-dir={DROP_INS}");
     if has_api {
         flags.push_str(" --kubeconfig=");
         flags.push_str(KUBECONFIG);
@@ -126,8 +159,6 @@ pub(super) fn kubelet_may_set(key: &LabelKey) -> bool {
     let kubernetes = within("kubernetes.io") || within("k8s.io");
     !kubernetes || KUBELET_DOMAINS.iter().any(|domain| within(domain)) || KUBELET_LABELS.contains(&key)
 }
-
-const USUAL_SOCKET: &str = "/run/containerd/containerd.sock";
 
 const KUBELET_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 

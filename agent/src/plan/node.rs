@@ -7,8 +7,11 @@ use berth_domain::profile::{DangerousSetting, Profile};
 use serde_json::{Value, json};
 
 use super::certificate::{CURRENT, swap};
-use super::kubelet::{CLUSTER_CA, CONFIGURATION, FLAGS, KUBECONFIG, configuration, flags};
-use super::{Plan, directory, file, provenance};
+use super::kubelet::{
+    CLUSTER_CA, CONFIGURATION, DROP_INS, FLAGS, INSTANCE, KUBECONFIG, configuration, flags, instance,
+};
+use super::units::{self, KUBELET};
+use super::{Installed, Plan, directory, file, provenance};
 use crate::credential::Credential;
 
 /// Why a profile gives no plan.
@@ -83,22 +86,31 @@ impl ProfileProblem {
     }
 }
 
-/// Plans the node's files. A cluster without an API server (the embedded
-/// backend alone) gives no kubeconfig: there is nothing that it could name.
+/// Plans the node's files, and that its kubelet runs where there is one. A cluster
+/// without an API server (the embedded backend alone) gives no kubeconfig: there is
+/// nothing that it could name, and no kubelet to run.
 ///
 /// # Errors
 /// Names the field of the profile that stands in the way.
-pub fn node(profile: &Profile, credential: &Credential, facts: &HostFacts) -> Result<Plan, ProfileProblem> {
+pub fn node(
+    profile: &Profile,
+    credential: &Credential,
+    facts: &HostFacts,
+    installed: &Installed,
+) -> Result<Plan, ProfileProblem> {
     check(profile, credential)?;
     let header = provenance(Some(&profile.cluster_id));
     let with_header = |text: String| format!("{header}{text}");
+    let configuration = configuration(profile, facts, installed)?;
     let mut steps = vec![
         directory("/etc/kubernetes", 0o755),
+        directory(DROP_INS, 0o755),
         directory("/etc/kubernetes/manifests", 0o755),
         directory("/etc/kubernetes/pki", 0o755),
         file(CLUSTER_CA, profile.ca_bundle.clone()),
         directory("/var/lib/kubelet", 0o750),
-        file(CONFIGURATION, with_header(yaml(&configuration(profile, facts)?)?)),
+        file(CONFIGURATION, with_header(yaml(&configuration)?)),
+        file(INSTANCE, with_header(yaml(&instance(&configuration))?)),
         file(FLAGS, with_header(flags(profile, !profile.api_endpoints.is_empty()))),
     ];
     steps.extend(swap(credential));
@@ -106,7 +118,12 @@ pub fn node(profile: &Profile, credential: &Credential, facts: &HostFacts) -> Re
         // Last: a kubelet that finds it finds all that it names.
         steps.push(file(KUBECONFIG, with_header(yaml(&kubeconfig(server))?)));
     }
-    Ok(Plan { steps })
+    let mut plan = Plan { steps, live: Vec::new() };
+    if let (Some(program), false) = (&installed.binaries.kubelet, profile.api_endpoints.is_empty()) {
+        plan.steps.extend(units::kubelet(&installed.kubelet, program));
+        plan.live.push(units::running(KUBELET, &plan));
+    }
+    Ok(plan)
 }
 
 /// File paths in place of data: client-go reads the files again, data never

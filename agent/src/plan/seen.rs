@@ -12,6 +12,11 @@ pub struct Seen {
     pub found: BTreeMap<PathBuf, Found>,
     /// What the plan's retirements take away.
     pub retired: Vec<PathBuf>,
+    /// What modules, settings and units are, by name: `loaded`, a value, `running`.
+    /// Empty elsewhere than on the running system.
+    pub live: BTreeMap<&'static str, String>,
+    /// Whether the root is the running system.
+    pub is_live: bool,
 }
 
 impl Seen {
@@ -61,6 +66,13 @@ pub enum Found {
 pub enum Body {
     /// The bytes.
     Open(Vec<u8>),
+    /// Too much for memory.
+    Large {
+        /// In bytes.
+        size: u64,
+        /// Of the whole.
+        digest: Digest,
+    },
     /// A secret.
     Sealed {
         /// In bytes.

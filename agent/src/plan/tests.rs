@@ -1,17 +1,23 @@
+mod programs;
+
 use std::collections::BTreeMap;
 
-use berth_domain::facts::{HostFacts, ModuleState, Runtime, RuntimeState};
-use berth_domain::identity::NodeIdentity;
+use berth_domain::bundle::Bundle;
+use berth_domain::facts::{Arch, HostFacts, ModuleState, Runtime, RuntimeState};
+use berth_domain::identity::{Digest, NodeIdentity};
 use berth_domain::labels::{Labels, parse_label};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::*;
+use crate::certificate::authority_keys;
 use crate::credential::Credential;
 use crate::credential::testing::credential;
+use crate::join::tests::authority::Authority;
 
 fn facts() -> HostFacts {
     let runtime = |name: &str, socket: &str, state| Runtime {
@@ -28,6 +34,27 @@ fn facts() -> HostFacts {
         modules: BTreeMap::from([("br_netfilter".to_owned(), ModuleState::Available)]),
         ..HostFacts::default()
     }
+}
+
+/// A machine with programs that nobody has set up yet.
+fn installed() -> Installed {
+    Installed {
+        distribution: Distribution::of("debian", None, ""),
+        binaries: Binaries {
+            kubelet: Some("/usr/local/bin/kubelet".into()),
+            containerd: Some("/usr/local/bin/containerd".into()),
+            runc: Some("/usr/local/bin/runc".into()),
+            cni_dir: Some("/opt/cni/bin".into()),
+        },
+        resolv_conf: Some("/run/systemd/resolve/resolv.conf".into()),
+        live: true,
+        ..Installed::default()
+    }
+}
+
+/// A machine on which no runtime answers.
+fn bare() -> HostFacts {
+    HostFacts { runtimes: Vec::new(), ..facts() }
 }
 
 fn labels(texts: &[&str]) -> Labels {
@@ -65,6 +92,8 @@ fn profile() -> Profile {
             "dedicated=gpu:NoSchedule".parse().expect("a taint"),
             "spot:NoExecute".parse().expect("a taint"),
         ],
+        network: PodNetwork::None,
+        bundle: None,
     }
 }
 
@@ -91,10 +120,22 @@ fn listed(plan: &Plan, credential: &Credential) -> String {
                 let text = std::str::from_utf8(content.bytes()).expect("text");
                 format!("== {} file {mode:04o}\n{text}", path.display())
             }
+            Step::Install { path, mode, size, digest, from } => {
+                let (path, from) = (path.display(), from.display());
+                format!("== {path} file {mode:04o}: {size} bytes with {digest} from {from}\n")
+            }
             Step::Symlink { path, target } => format!("== {} -> {}\n", path.display(), target.display()),
             Step::Retire { directory, prefix, keep } => {
                 format!("== {}/{prefix}* but {}\n", directory.display(), keep.join(" "))
             }
+        };
+    }
+    for live in &plan.live {
+        out += &match live {
+            Live::Module { name } => format!("== module {name}\n"),
+            Live::Setting { name, value } => format!("== {name} = {value}\n"),
+            // Its digest is another each time something is worded otherwise.
+            Live::Unit { name, .. } => format!("== unit {name}\n"),
         };
     }
     steady(&out, credential)
@@ -110,13 +151,19 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn the_host_s_plan_is_as_agreed() {
-    golden("plan-host", &listed(&host(&facts()), &the_credential()));
+    let mut facts = facts();
+    facts.sysctls.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
+    facts.sysctls.insert("net.ipv6.conf.all.forwarding".to_owned(), "1".to_owned());
+    golden("plan-host", &listed(&host(&facts), &the_credential()));
 }
 
 #[test]
 fn the_node_s_plan_is_as_agreed() {
     let credential = the_credential();
-    golden("plan-node", &listed(&node(&profile(), &credential, &facts()).expect("a plan"), &credential));
+    golden(
+        "plan-node",
+        &listed(&node(&profile(), &credential, &facts(), &installed()).expect("a plan"), &credential),
+    );
 }
 
 #[test]
@@ -131,20 +178,24 @@ fn the_smallest_profile_gives_a_plan_without_an_api_server() {
     };
     golden(
         "plan-node-smallest",
-        &listed(&node(&profile, &credential, &HostFacts::default()).expect("a plan"), &credential),
+        &listed(
+            &node(&profile, &credential, &HostFacts::default(), &Installed::default()).expect("a plan"),
+            &credential,
+        ),
     );
 }
 
 #[test]
 fn a_plan_is_the_same_every_time() {
     let credential = the_credential();
-    let made = || node(&profile(), &credential, &facts()).expect("a plan");
+    let made = || node(&profile(), &credential, &facts(), &installed()).expect("a plan");
     assert_eq!(made(), made());
 }
 
 #[test]
 fn every_path_is_absolute_and_parents_come_before_children() {
-    let plan = host(&facts()).then(node(&profile(), &the_credential(), &facts()).expect("a plan"));
+    let plan =
+        host(&facts()).then(node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan"));
     for (number, step) in plan.steps.iter().enumerate() {
         let path = step.path();
         assert!(path.is_absolute() && !path.to_string_lossy().contains(".."), "{step:?}");
@@ -160,7 +211,11 @@ fn a_bundle_is_what_a_kubelet_reads() {
     let plan = certificate(&credential, None);
     let bundle = plan.steps.iter().find_map(|step| match step {
         Step::File { content, mode: 0o600, secret: true, .. } => Some(content.bytes().to_vec()),
-        Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+        Step::Directory { .. }
+        | Step::File { .. }
+        | Step::Install { .. }
+        | Step::Symlink { .. }
+        | Step::Retire { .. } => None,
     });
     let bundle = bundle.expect("a secret file");
     let leaf = rustls_pki_types::CertificateDer::from_pem_slice(&bundle).expect("a certificate");
@@ -214,14 +269,17 @@ fn a_profile_that_cannot_be_applied_names_the_field() {
             "node",
         ),
     ] {
-        let problem = node(&profile, &the_credential(), &facts()).expect_err(field);
+        let problem = node(&profile, &the_credential(), &facts(), &installed()).expect_err(field);
         assert_eq!(problem.field(), field);
         let why = problem.into_diagnosis(Phase::Configuration);
         assert!(why.mend().ends_with(field), "{}", why.mend());
         assert!(!why.cause().contains("(unknown)"), "{}", why.cause());
     }
     let same = with(json!({"rotateCertificates": false, "authentication": {"webhook": {"cacheTTL": "2m"}}}));
-    assert!(node(&same, &the_credential(), &facts()).is_ok(), "what the agent sets anyway may be said");
+    assert!(
+        node(&same, &the_credential(), &facts(), &installed()).is_ok(),
+        "what the agent sets anyway may be said"
+    );
 }
 
 #[test]
@@ -229,12 +287,16 @@ fn a_text_that_yaml_would_take_for_something_else_stays_a_text() {
     let mut profile = profile();
     let odd = json!({"a": "yes", "b": "0x10", "c": "1e3", "d": "null", "e": "# no", "f": "a: b", "g": "12:30:45", "h": "\n- x"});
     profile.kubelet.insert("odd".to_owned(), odd.clone());
-    let plan = node(&profile, &the_credential(), &facts()).expect("a plan");
+    let plan = node(&profile, &the_credential(), &facts(), &installed()).expect("a plan");
     let text = plan.steps.iter().find_map(|step| match step {
         Step::File { path, content, .. } if path.ends_with("config.yaml") => {
             Some(String::from_utf8(content.bytes().to_vec()).expect("text"))
         }
-        Step::Directory { .. } | Step::File { .. } | Step::Symlink { .. } | Step::Retire { .. } => None,
+        Step::Directory { .. }
+        | Step::File { .. }
+        | Step::Install { .. }
+        | Step::Symlink { .. }
+        | Step::Retire { .. } => None,
     });
     let text = text.expect("there");
     let read: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
@@ -270,7 +332,7 @@ fn seen_differently(plan: &Plan) -> Seen {
 #[test]
 fn a_diff_reads_as_people_expect_and_shows_no_secret() {
     let credential = the_credential();
-    let plan = node(&profile(), &credential, &facts()).expect("a plan");
+    let plan = node(&profile(), &credential, &facts(), &installed()).expect("a plan");
     let text = diff(&plan, &seen_differently(&plan), Style::default());
     assert!(!text.contains("PRIVATE KEY") && !text.contains('\u{1b}'));
     let steady = steady(&text, &credential);
@@ -288,8 +350,25 @@ fn a_diff_reads_as_people_expect_and_shows_no_secret() {
 }
 
 #[test]
+fn a_bundle_goes_where_the_machine_looks_for_it() {
+    let ca = Authority::new("cluster");
+    let bundle = Bundle::verified(&ca.bundle(b"program"), &authority_keys(&ca.pem)).expect("its own");
+    let mut facts = HostFacts { arch: Some(Arch::Amd64), ..HostFacts::default() };
+    let digest = Digest::of(b"program");
+    let from = format!("/var/lib/berth/bundle/blobs/{digest}");
+    let text = listed(&software(&bundle, &facts), &the_credential());
+    assert_eq!(text, format!("== /usr/local/bin/kubelet file 0755: 7 bytes with {digest} from {from}\n"));
+    let told = diff(&software(&bundle, &facts), &Seen::default(), Style::default());
+    assert!(told.contains(&format!("+7 bytes with SHA-256 {digest}")), "{told}");
+    facts.os.id = Some("flatcar".to_owned());
+    assert!(listed(&software(&bundle, &facts), &the_credential()).starts_with("== /opt/bin/kubelet"));
+    facts.arch = Some(Arch::Arm64);
+    assert_eq!(software(&bundle, &facts), Plan::default());
+}
+
+#[test]
 fn a_plan_that_stands_has_no_changes() {
-    let plan = node(&profile(), &the_credential(), &facts()).expect("a plan");
+    let plan = node(&profile(), &the_credential(), &facts(), &installed()).expect("a plan");
     let mut seen = Seen::default();
     for step in &plan.steps {
         let found = match step {
@@ -297,11 +376,15 @@ fn a_plan_that_stands_has_no_changes() {
             Step::File { mode, content, secret, .. } => {
                 Found::File { mode: *mode, body: Body::of(content.bytes(), *secret) }
             }
+            Step::Install { mode, size, digest, .. } => {
+                Found::File { mode: *mode, body: Body::Large { size: *size, digest: *digest } }
+            }
             Step::Symlink { target, .. } => Found::Symlink { target: target.clone() },
             Step::Retire { .. } => continue,
         };
         seen.found.insert(step.path().to_owned(), found);
     }
+    seen.live.insert(KUBELET, "running".to_owned());
     assert_eq!(diff(&plan, &seen, Style::default()), "no changes\n");
     assert!(
         changes(&plan, &seen).iter().all(|change| change.action == Action::Keep && change.diff.is_empty())

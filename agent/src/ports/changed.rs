@@ -14,6 +14,8 @@ pub struct Applied {
     pub changed: Vec<PathBuf>,
     /// How many steps stood already.
     pub kept: usize,
+    /// Names of the modules that were loaded and the settings that were set.
+    pub live: Vec<String>,
 }
 
 /// Everything is as it was.
@@ -23,8 +25,22 @@ pub struct Undone {
     pub restored: Vec<PathBuf>,
     /// What Berth had made, and is gone.
     pub removed: Vec<PathBuf>,
+    /// Units that were stopped.
+    pub stopped: Vec<String>,
     /// What was left alone.
     pub left: Vec<Left>,
+}
+
+impl Undone {
+    /// This, then what was undone after it.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.restored.extend(next.restored);
+        self.removed.extend(next.removed);
+        self.stopped.extend(next.stopped);
+        self.left.extend(next.left);
+        self
+    }
 }
 
 /// Something that `undo` left alone.
@@ -87,6 +103,29 @@ pub enum ApplyError {
         /// What it is, with its article.
         kind: &'static str,
     },
+    /// A kernel module could not be loaded.
+    #[error("loading the kernel module {name}")]
+    Module {
+        /// Its name.
+        name: &'static str,
+        /// Where it would be seen.
+        path: PathBuf,
+        /// What modprobe said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A kernel setting could not be set.
+    #[error("setting {name} to {wanted}: it is {found}")]
+    Setting {
+        /// Its name.
+        name: String,
+        /// Where it is set.
+        path: PathBuf,
+        /// What it is, and why it stays so.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
     /// The agent's own record of its changes cannot be read: without it, what
     /// stood there before would be forgotten.
     #[error("the record of changes {} cannot be read", path.display())]
@@ -104,7 +143,11 @@ impl ApplyError {
     #[must_use]
     pub const fn path(&self) -> &PathBuf {
         match self {
-            Self::NotWritten { path, .. } | Self::InTheWay { path, .. } | Self::Record { path, .. } => path,
+            Self::NotWritten { path, .. }
+            | Self::InTheWay { path, .. }
+            | Self::Module { path, .. }
+            | Self::Setting { path, .. }
+            | Self::Record { path, .. } => path,
         }
     }
 
@@ -112,13 +155,26 @@ impl ApplyError {
     #[must_use]
     pub fn into_diagnosis(self, phase: Phase) -> Diagnosis {
         let error = match &self {
+            Self::Module { name, cause, .. } => {
+                return Diagnosis::new(Code::KernelModuleMissing, phase)
+                    .with("module", name)
+                    .with("error", cause);
+            }
+            Self::Setting { name, found, wanted, .. } => {
+                return Diagnosis::new(Code::SysctlWrong, phase)
+                    .with("sysctl", name)
+                    .with("found", found)
+                    .with("wanted", wanted);
+            }
             Self::NotWritten { cause, .. } => cause.to_string(),
             Self::InTheWay { kind, .. } => format!("it is {kind}"),
             Self::Record { cause, .. } => format!("the record of changes cannot be read: {cause}"),
         };
         let rolled_back = match &self {
             Self::NotWritten { rolled_back, .. } => rolled_back.to_string(),
-            Self::InTheWay { .. } | Self::Record { .. } => RolledBack::Nothing.to_string(),
+            Self::InTheWay { .. } | Self::Module { .. } | Self::Setting { .. } | Self::Record { .. } => {
+                RolledBack::Nothing.to_string()
+            }
         };
         Diagnosis::new(Code::FileNotWritten, phase)
             .with("path", self.path().display())

@@ -13,7 +13,7 @@ use berth_domain::identity::{Digest, SpkiHash};
 use berth_domain::phase::Phase;
 use berth_domain::proof::ChannelBinding;
 
-use super::Credential;
+use super::{Credential, Supplier};
 
 /// The server, or the balancer before it.
 #[async_trait]
@@ -95,6 +95,9 @@ pub trait Member: Send + Sync {
     /// # Errors
     /// The server refuses, or the line is lost.
     async fn leave(&self) -> Result<(), LineError>;
+
+    /// The server's bundles of node software.
+    fn supplier(&self) -> &dyn Supplier;
 }
 
 /// The first conversation of connection 2.

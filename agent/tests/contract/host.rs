@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use berth_agent::host::{Machine, MemoryHost, Node};
-use berth_agent::plan::{Action, Found, Plan, Step, changes};
+use berth_agent::plan::{Action, Found, Live, Plan, Step, changes};
 use berth_agent::ports::{ApplyError, Host};
 use berth_domain::facts::HostFacts;
 use berth_domain::timestamp::Timestamp;
@@ -24,6 +24,24 @@ fn keeps_the_contract(fresh: &dyn Fn() -> Box<dyn World>) {
     undo_brings_back_what_stood_there_before_the_first_plan(&*fresh());
     what_somebody_has_changed_since_is_left(&*fresh());
     only_what_berth_made_is_retired(&*fresh());
+    elsewhere_than_on_the_running_system_nothing_is_loaded_or_set(&*fresh());
+}
+
+fn elsewhere_than_on_the_running_system_nothing_is_loaded_or_set(world: &dyn World) {
+    let host = world.host();
+    let plan = Plan {
+        steps: vec![file("/etc/file", 0o644, "x")],
+        live: vec![
+            Live::Module { name: "no_such_module" },
+            Live::Setting { name: "net.no_such_setting", value: "1" },
+        ],
+    };
+    assert!(!host.installed().live && !host.see(&plan).is_live);
+    let shown = changes(&plan, &host.see(&plan));
+    assert!(shown.iter().any(|change| change.diff.contains("only on the running system")), "{shown:?}");
+    let applied = host.apply(&plan, now()).expect("the files are all there is to do");
+    assert_eq!(applied.live, [""; 0]);
+    assert_eq!(world.at("/etc/file"), Some(node_file(0o644, "x")));
 }
 
 fn a_plan_stands_once_it_is_applied(world: &dyn World) {
@@ -34,6 +52,7 @@ fn a_plan_stands_once_it_is_applied(world: &dyn World) {
             link("/etc/a/link", "b/file"),
             directory("/var/d", 0o700),
         ],
+        ..Plan::default()
     };
     assert!(changes(&plan, &host.see(&plan)).iter().all(|change| change.action == Action::Create));
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
@@ -57,7 +76,10 @@ fn what_stands_already_is_kept(world: &dyn World) {
     world.put("/etc", Some(Node::Directory { mode: 0o755 }));
     world.put("/etc/narrow", Some(Node::Directory { mode: 0o700 }));
     world.put("/etc/same", Some(node_file(0o644, "same")));
-    let plan = Plan { steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")] };
+    let plan = Plan {
+        steps: vec![directory("/etc/narrow", 0o755), file("/etc/same", 0o644, "same")],
+        ..Plan::default()
+    };
     let applied = host.apply(&plan, now()).expect("nothing is in the way");
     assert_eq!((applied.changed, applied.kept), (Vec::new(), 2));
     assert_eq!(world.at("/etc/narrow"), Some(Node::Directory { mode: 0o700 }), "a narrower mode stays");
@@ -80,7 +102,7 @@ fn what_no_plan_replaces_stops_all_of_it(world: &dyn World) {
         (directory("/etc/file", 0o755), "/etc/file"),
         (file("/etc/file/below", 0o644, "x"), "/etc/file"),
     ] {
-        let plan = Plan { steps: vec![file("/etc/first", 0o644, "x"), step] };
+        let plan = Plan { steps: vec![file("/etc/first", 0o644, "x"), step], ..Plan::default() };
         let refused = world.host().apply(&plan, now()).expect_err("something is in the way");
         assert!(
             matches!(refused, ApplyError::InTheWay { .. } | ApplyError::NotWritten { .. }),
@@ -106,6 +128,7 @@ fn undo_brings_back_what_stood_there_before_the_first_plan(world: &dyn World) {
                 directory("/etc/wide", 0o700),
                 file("/etc/new/file", 0o600, generation),
             ],
+            ..Plan::default()
         };
         host.apply(&plan, now()).expect("nothing is in the way");
         assert_eq!(world.at("/etc/file"), Some(node_file(0o600, generation)));
@@ -130,6 +153,7 @@ fn what_somebody_has_changed_since_is_left(world: &dyn World) {
             file("/etc/b/ours", 0o644, "ours"),
             directory("/etc/c", 0o755),
         ],
+        ..Plan::default()
     };
     host.apply(&plan, now()).expect("nothing is in the way");
     world.put("/etc/a/edited", Some(node_file(0o644, "edited")));
@@ -157,6 +181,7 @@ fn only_what_berth_made_is_retired(world: &dyn World) {
                 keep: keep.iter().map(ToString::to_string).collect(),
             },
         ],
+        ..Plan::default()
     };
     host.apply(&plan("pem-1", &["pem-1"]), now()).expect("nothing is in the way");
     host.apply(&plan("pem-2", &["pem-2", "pem-1"]), now()).expect("nothing is in the way");

@@ -1,8 +1,10 @@
 //! One suite for each port, run by its adapter and by its in-memory double.
 
-#![expect(clippy::expect_used, reason = "a test fails where something is not as expected")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails where something is not as expected")]
 
 mod clock;
+mod depot;
 mod host;
 mod journal;
+mod units;
 mod vault;

@@ -13,10 +13,12 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::NotPrivileged => "the agent runs as user {uid} and lacks {missing}",
         Code::SwapOn => "swap is on: {areas}",
         Code::CgroupVersion1 => "the host is on cgroup v1",
-        Code::KernelModuleMissing => "the kernel module {module} is not there",
+        Code::KernelModuleMissing => "the kernel module {module} is not there[: {error}]",
         Code::SysctlWrong => "{sysctl} is {found} and must be {wanted}",
         Code::RuntimeMissing => "no container runtime answers on {sockets}",
+        Code::CriDisabled => "{runtime} runs on {socket} with its CRI plugin switched off",
         Code::KubeletMissing => "no kubelet was found in {paths}",
+        Code::KubeletUnfit => "the kubelet {path} cannot run as this node: {problem}",
         Code::PortTaken => "port {port} is held by {holder}",
         Code::ToolMissing => "the program {tool} is missing",
         Code::NameNotResolved => "the name {host} does not resolve: {error}[ (asked: {servers})]",
@@ -61,12 +63,31 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::CertificateSuperseded => "the certificate of {name} was replaced by a newer one[ at {since}]",
         Code::FileNotWritten => "{path} could not be written: {error}; rolled back: {rolledBack}",
         Code::ProfileInvalid => "the server's profile cannot be applied: {problem}",
+        Code::ApiUnreachable => "the API server {address} is not reachable from this machine: {error}",
+        Code::ServiceManagerFailed => "the service manager did not {action} {unit}: {error}",
+        Code::RuntimeFailing => "{unit} ends with {status}[; its last words: {said}]",
+        Code::KubeletFailing => "{unit} ends with {status}[; its last words: {said}]",
+        Code::PauseImageMissing => {
+            "the image {image}, which every pod begins with, is not on the machine and cannot be fetched: {error}"
+        }
+        Code::PodNetworkMissing => {
+            "the container runtime has no pod network: {message}; {directory} holds {found}"
+        }
+        Code::NodeUnderPressure => "the node {name} is short of {resource}: {figures}",
+        Code::BundleMissing => {
+            "the server has no bundle of node software for this machine: it has {found}, and the machine needs {wanted}"
+        }
+        Code::BundleDamaged => "the bundle of node software[ in {file}] cannot be used: {problem}",
         Code::NodeNotReady => "the node {name} is not Ready: {condition}",
         Code::CloudProviderPending => {
             "the Node {name} has the taint {taint}, which a cloud controller manager takes away, and none has"
         }
         Code::ServingCertificatePending => {
             "the certificate request {request} of the kubelet on {name} waits for approval since {since}"
+        }
+        Code::PodRoutesNotLaid => "the routes to the pods of other nodes could not be laid: {error}",
+        Code::ServingNameUnproven => {
+            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
         }
         Code::CertificateUntrusted => {
             "the API server does not trust the issuer of this node's certificate: it is signed by {issuer}, and the API server's client CAs are {trusted}"
@@ -96,10 +117,14 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::CgroupVersion1 => "boot with systemd.unified_cgroup_hierarchy=1",
         Code::KernelModuleMissing => "modprobe {module}, or install the kernel's module package",
         Code::SysctlWrong => "sysctl -w {sysctl}={wanted}",
-        Code::RuntimeMissing => "install and start containerd 2 or newer",
-        Code::KubeletMissing => "install the kubelet of the cluster's version",
+        Code::RuntimeMissing => "install and start containerd 2 or newer[: {install}]",
+        Code::CriDisabled => {
+            "take \"cri\" out of disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd"
+        }
+        Code::KubeletMissing => "install the kubelet of the cluster's version[: {install}]",
+        Code::KubeletUnfit => "install the kubelet {wanted}",
         Code::PortTaken => "stop {holder}",
-        Code::ToolMissing => "install the package {package}",
+        Code::ToolMissing => "install the package {package}[: {install}]",
         Code::NameNotResolved => "correct the endpoint's name, or the machine's DNS in /etc/resolv.conf",
         Code::ConnectionFailed => {
             "check that berth-server or its balancer listens on {address} and that no firewall is between"
@@ -164,11 +189,40 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::ProfileInvalid => {
             "correct the profile, in the server's configuration or the object that is named: {field}"
         }
+        Code::ApiUnreachable => {
+            "let the machine reach {address} (route, firewall), or name an endpoint that it reaches in the profile's apiEndpoints"
+        }
+        Code::ServiceManagerFailed => "look there: systemctl status {unit}",
+        Code::RuntimeFailing => {
+            "journalctl --unit {unit} shows all of it; correct /etc/containerd/config.toml"
+        }
+        Code::KubeletFailing => {
+            "[correct {setting} in the profile, or in a file below /etc/kubernetes/kubelet.conf.d; ]journalctl --unit {unit} shows all of it"
+        }
+        Code::PauseImageMissing => {
+            "import it: ctr --namespace k8s.io images import FILE; or put it into the node's bundle, or let the machine reach the registry"
+        }
+        Code::PodNetworkMissing => {
+            "apply the cluster's network add-on, or choose network bridge in the profile; by hand: put a configuration into {directory}"
+        }
+        Code::NodeUnderPressure => "free some {resource} on the machine; the kubelet notices by itself",
+        Code::BundleMissing => {
+            "make it with berth-server bundle create, and name it in the server's configuration ({field}); or let the pool's machines bring their own software, with bundle: none of the pool"
+        }
+        Code::BundleDamaged => {
+            "look at it where it lies: berth-server bundle verify[ {file}]; make it anew there with berth-server bundle create, and the join goes on by itself"
+        }
         Code::NodeNotReady => "berth-agent check on the machine shows what fails",
         Code::CloudProviderPending => {
             "run the cloud's controller manager, or leave cloud-provider=external out of the kubelet's flags; by hand: kubectl taint node {name} {taint}-"
         }
         Code::ServingCertificatePending => "kubectl certificate approve {request}",
+        Code::PodRoutesNotLaid => {
+            "install ip and nft where one is missing (packages iproute2 and nftables); nodes whose pods the agent connects must be on one network, without a router in between"
+        }
+        Code::ServingNameUnproven => {
+            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+        }
         Code::CertificateUntrusted => {
             "add that CA to the file that kube-apiserver's --client-ca-file names, or let berth-server sign with a CA that is in it"
         }

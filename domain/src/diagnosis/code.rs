@@ -90,8 +90,12 @@ codes! {
     SysctlWrong = "SYSCTL_WRONG", Preflight, Some(3);
     /// No container runtime answers.
     RuntimeMissing = "RUNTIME_MISSING", Preflight, Some(3);
+    /// A container runtime runs with CRI switched off.
+    CriDisabled = "CRI_DISABLED", Preflight, Some(3);
     /// There is no kubelet for this machine.
     KubeletMissing = "KUBELET_MISSING", Preflight, Some(3);
+    /// The kubelet on the machine is not one that this node can run.
+    KubeletUnfit = "KUBELET_UNFIT", Preflight, Some(3);
     /// A port that the node needs is held by another process.
     PortTaken = "PORT_TAKEN", Preflight, Some(3);
     /// A program that the kubelet calls is missing.
@@ -156,12 +160,34 @@ codes! {
     FileNotWritten = "FILE_NOT_WRITTEN", Preflight, Some(3);
     /// The server's profile for the node cannot be applied.
     ProfileInvalid = "PROFILE_INVALID", NotReady, Some(10);
+    /// An API server that the profile names is out of the machine's reach.
+    ApiUnreachable = "API_UNREACHABLE", NotReady, Some(2);
+    /// The service manager did not do what a node needs.
+    ServiceManagerFailed = "SERVICE_MANAGER_FAILED", NotReady, Some(3);
+    /// The container runtime ends, again and again.
+    RuntimeFailing = "RUNTIME_FAILING", NotReady, Some(2);
+    /// The kubelet ends, again and again.
+    KubeletFailing = "KUBELET_FAILING", NotReady, Some(2);
+    /// The image that every pod begins with is not there and cannot be fetched.
+    PauseImageMissing = "PAUSE_IMAGE_MISSING", NotReady, Some(3);
+    /// The container runtime has no pod network.
+    PodNetworkMissing = "POD_NETWORK_MISSING", NotReady, Some(2);
+    /// The machine is short of disk, memory or process ids.
+    NodeUnderPressure = "NODE_UNDER_PRESSURE", NotReady, Some(5);
+    /// The server has no bundle of node software for this machine.
+    BundleMissing = "BUNDLE_MISSING", NotReady, Some(3);
+    /// The bundle of node software is damaged, or not the cluster's own.
+    BundleDamaged = "BUNDLE_DAMAGED", Refused, Some(10);
     /// The Node is registered and not yet Ready.
     NodeNotReady = "NODE_NOT_READY", NotReady, Some(2);
     /// A cloud controller has not initialized the Node yet.
     CloudProviderPending = "CLOUD_PROVIDER_PENDING", NotReady, Some(5);
     /// Nobody has approved the certificate that the kubelet wants to serve with.
     ServingCertificatePending = "SERVING_CERTIFICATE_PENDING", NotReady, Some(5);
+    /// The routes to the pods of other nodes could not be laid.
+    PodRoutesNotLaid = "POD_ROUTES_NOT_LAID", NotReady, Some(3);
+    /// The kubelet asks to serve under a name that is not seen to be its own.
+    ServingNameUnproven = "SERVING_NAME_UNPROVEN", NotReady, Some(5);
     /// The API server does not trust the CA that signs the nodes' certificates.
     CertificateUntrusted = "CERTIFICATE_UNTRUSTED", NotReady, Some(5);
     /// The peer sent a message out of order or out of bounds.

@@ -32,7 +32,7 @@ use crate::health::HealthCheck;
 use crate::kubernetes::{ApiServer, Failure, connect, within};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::kubernetes::{ApiConfigMaps, Configured, KubernetesProfiles};
-use crate::registry::kube::KubeRegistry;
+use crate::registry::kube::{KubeRegistry, Reserved};
 use crate::registry::{self, OwnWord};
 use crate::signer::files::FileSigner;
 use crate::signer::kube::{Authority, KubeSigner, NoAuthority};
@@ -151,6 +151,7 @@ async fn in_cluster(
         registry::kube::Settings {
             provider_id: kubernetes.provider_id.clone(),
             issuers: signer.ca_bundle().to_string(),
+            reserved: reserved(settings, &api),
         },
     );
     let registry = Arc::new(registry);
@@ -190,6 +191,16 @@ async fn in_cluster(
         })),
         close: Box::new(move || Box::pin(async move { closing.close().await })),
     })
+}
+
+/// What no node may serve as: the API servers, and where machines join.
+fn reserved(settings: &Settings, api: &ApiServer) -> Reserved {
+    let urls = settings.api_endpoints.iter().map(|url| url.trim_start_matches("https://"));
+    let hosts = urls.chain(settings.advertise.as_deref()).map(|endpoint| {
+        let (host, _port) = endpoint.trim_end_matches('/').rsplit_once(':').unwrap_or((endpoint, ""));
+        host.trim_matches(['[', ']']).to_owned()
+    });
+    Reserved { hosts: hosts.chain([api.host.clone()]).collect() }
 }
 
 /// The record in the cluster's objects.
@@ -324,7 +335,7 @@ where
 }
 
 /// The common name of the CA that the server makes for itself.
-const CA_NAME: &str = "berth";
+pub(super) const CA_NAME: &str = "berth";
 
 /// Between two attempts at the start, and up to twice that.
 const AGAIN: Duration = Duration::from_secs(2);

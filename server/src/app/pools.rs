@@ -141,5 +141,6 @@ fn read(object: &NodeProfile) -> PoolProfile {
         api_endpoints: spec.api_endpoints,
         cluster_dns: spec.cluster_dns,
         cluster_domain: spec.cluster_domain,
+        network: spec.pod_network,
     }
 }

@@ -10,6 +10,7 @@ use berth_domain::profile::KubeletSettings;
 use berth_telemetry::Share;
 
 use crate::attendance::Terms;
+use crate::bundle::shelf::BundleSettings;
 use crate::config::ClusterSigner;
 use crate::console;
 use crate::listener::ProxyProtocol;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub kubelet: KubeletSettings,
     /// What pools add.
     pub pools: BTreeMap<PoolName, PoolSettings>,
+    /// The software of nodes.
+    pub bundle: BundleSettings,
     /// The rules.
     pub policy: Policy,
     /// How many joins are worked on at one time, and how many may wait.

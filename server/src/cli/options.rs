@@ -85,6 +85,9 @@ pub(super) struct Options {
     /// The domain of the cluster's services
     #[arg(long, env = "BERTH_SERVER_CLUSTER_DOMAIN", value_name = "DOMAIN")]
     cluster_domain: Option<String>,
+    /// The software of nodes, made by `berth-server bundle create`
+    #[arg(long, env = "BERTH_SERVER_BUNDLE", value_name = "FILE")]
+    bundle: Option<PathBuf>,
     /// Names that any node may have [default: *]
     #[arg(long, env = "BERTH_SERVER_NODE_NAMES", value_name = "PATTERN")]
     node_names: Option<NamePattern>,
@@ -164,6 +167,7 @@ pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) ->
         api_endpoints: sources.with("api_endpoints", &options.api_endpoints),
         cluster_dns: sources.with("cluster_dns", &options.cluster_dns),
         cluster_domain: sources.with("cluster_domain", &options.cluster_domain),
+        bundle: sources.with("bundle", &options.bundle),
         names: sources.with("node_names", &options.node_names),
         certificate_lifetime: sources.with("certificate_lifetime", &options.certificate_lifetime),
         certificates_per_name_and_hour: sources

@@ -53,6 +53,8 @@ pub struct Configuration {
     pub serving: Option<ServingFile>,
     /// What nodes are told of their cluster.
     pub cluster: Option<Cluster>,
+    /// The software of nodes.
+    pub bundle: Option<BundleFile>,
     /// What pools add.
     pub pools: Option<Vec<Pool>>,
     /// The rules.
@@ -195,6 +197,21 @@ pub struct Pool {
     /// Kubelet settings over the common ones.
     #[serde(default)]
     pub kubelet: KubeletSettings,
+    /// Its own bundle, or `none`; if not set, `bundle.path`.
+    #[serde(default)]
+    pub bundle: Option<PathBuf>,
+}
+
+/// The software of nodes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BundleFile {
+    /// An archive that `berth-server bundle create` made, or a directory of its files.
+    pub path: Option<PathBuf>,
+    /// For all machines together.
+    pub bytes_per_second: Option<u64>,
+    /// At one time.
+    pub transfers: Option<usize>,
 }
 
 /// The rules.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::file::Pool;
 use super::{Config, Invalid, Origin, Period, Row, Said, TelemetryConfig, rules};
 use crate::app::Settings;
+use crate::bundle::shelf::BundleSettings;
 use crate::profiles::PoolSettings;
 
 /// What was laid so far.
@@ -151,6 +152,17 @@ impl Lay {
             }
         }
         kubelet
+    }
+
+    /// The bundles of pools: a path, or `none` where they bring their own software.
+    pub(super) fn bundles(&mut self, mut bundle: BundleSettings, pools: &[Pool]) -> BundleSettings {
+        for (place, pool) in pools.iter().enumerate() {
+            let Some(path) = &pool.bundle else { continue };
+            self.file_row(&format!("pools[{place}].bundle"), path.display().to_string(), true);
+            let path = (path.as_os_str() != "none").then(|| path.clone());
+            bundle.pools.insert(pool.name.clone(), path);
+        }
+        bundle
     }
 
     /// What pools add.

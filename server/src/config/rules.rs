@@ -24,6 +24,10 @@ pub(super) const GRACES: RangeInclusive<Duration> = seconds(2, 3_600);
 /// How long a stop may wait for balancers.
 pub(super) const PAUSES: RangeInclusive<Duration> = seconds(0, 600);
 
+/// What bundles may take of the line in a second: one chunk for each of the usual
+/// transfers at least, so that none stalls; 10 GiB at most.
+pub(super) const BANDWIDTHS: RangeInclusive<u64> = (1 << 20)..=(10 << 30);
+
 const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
     Duration::from_secs(least)..=Duration::from_secs(most)
 }

@@ -1,5 +1,6 @@
 //! The sections of the configuration, each laid field by field.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use super::file::{self, Configuration};
 use super::lay::Lay;
 use super::{Given, LogFormat, ProxyMode, TelemetryConfig, rules};
 use crate::attendance::Terms;
+use crate::bundle::BundleLimits;
+use crate::bundle::shelf::BundleSettings;
 use crate::listener::{Limits, ProxyProtocol};
 use crate::policy::Policy;
 
@@ -56,6 +59,26 @@ pub(super) fn cluster(lay: &mut Lay, given: &mut Given, file: file::Cluster) -> 
     let domain = lay.maybe("cluster.clusterDomain", given.cluster_domain.take(), file.cluster_domain);
     let kubelet = lay.kubelet(file.kubelet.unwrap_or_default(), &dns, domain);
     Cluster { name, api_endpoints, kubelet }
+}
+
+/// The software of nodes, but for what pools say.
+pub(super) fn bundle(lay: &mut Lay, given: &mut Given, file: file::BundleFile) -> BundleSettings {
+    let usual = BundleLimits::default();
+    BundleSettings {
+        path: lay.maybe_path("bundle.path", given.bundle.take(), file.path),
+        pools: BTreeMap::new(),
+        limits: BundleLimits {
+            bytes_per_second: lay.number(
+                "bundle.bytesPerSecond",
+                None,
+                file.bytes_per_second,
+                usual.bytes_per_second,
+                rules::BANDWIDTHS,
+            ),
+            transfers: lay.number("bundle.transfers", None, file.transfers, usual.transfers, 1..=1_024),
+            ..usual
+        },
+    }
 }
 
 /// The rules.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use berth_domain::conversation::{JoinFromAgent, JoinFromServer};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::HostFacts;
+use berth_domain::name::NodeName;
 use berth_domain::node::NodeRecord;
 use berth_domain::phase::Phase;
+use berth_domain::pods::{PodNetwork, PodRoutes};
 use berth_domain::timestamp::Timestamp;
 use berth_telemetry::propagation::trace_id;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -42,6 +45,7 @@ pub(super) async fn run(
 
     // Watched before it is first looked at, so that no change falls between.
     let mut changes = world.registry.watch(name);
+    let mut routes = Routes::of(world.registry, name, configured.network());
     let mut failing = health(line.hear().await?)?;
     let mut heard = Some(Instant::now());
     let (mut last_heard, mut told) = (Instant::now(), None);
@@ -49,6 +53,10 @@ pub(super) async fn run(
     loop {
         changes.borrow_and_update();
         let now = world.clock.now();
+        if let Some(routes) = routes.news() {
+            line.say(JoinFromServer::PodRoutes(routes)).await?;
+        }
+        world.registry.vouch(node, line.from(), now).await.map_err(port)?;
         let settled = in_the_way(world.registry, node, &failing, trace.as_deref(), now).await;
         let Some(why) = settled.map_err(port)? else {
             world.cluster.observe(name, Observation::Ready, now).await.map_err(port)?;
@@ -68,6 +76,7 @@ pub(super) async fn run(
             }
             // The registry outlives every join: the watch does not close.
             _ = changes.changed() => None,
+            () = routes.changed() => None,
             // Some reasons are not seen on the Node, but looked for.
             () = tokio::time::sleep(LOOK_AGAIN) => None,
         };
@@ -75,6 +84,46 @@ pub(super) async fn run(
         if last_heard.elapsed() > SILENCE {
             let step = format!("the server heard nothing for {} s", SILENCE.as_secs());
             return Err(Diagnosis::new(Code::AgentLost, Phase::Registration).with("step", step).into());
+        }
+    }
+}
+
+/// Where pods are, as far as a node has not been told; nothing for a node whose
+/// network somebody else makes.
+pub struct Routes<'a> {
+    registry: &'a dyn Registry,
+    node: &'a NodeName,
+    changes: Option<watch::Receiver<u64>>,
+    told: Option<PodRoutes>,
+}
+
+impl<'a> Routes<'a> {
+    /// Nothing is told yet.
+    pub fn of(registry: &'a dyn Registry, node: &'a NodeName, network: PodNetwork) -> Self {
+        let changes = match network {
+            PodNetwork::Bridge => Some(registry.routes_changed()),
+            PodNetwork::None => None,
+        };
+        Self { registry, node, changes, told: None }
+    }
+
+    /// What the node must be told now, if that is news.
+    pub fn news(&mut self) -> Option<PodRoutes> {
+        self.changes.as_mut()?.borrow_and_update();
+        let routes = self.registry.routes(self.node)?;
+        if self.told.as_ref() == Some(&routes) {
+            return None;
+        }
+        self.told = Some(routes.clone());
+        Some(routes)
+    }
+
+    /// Waits until there may be news.
+    pub async fn changed(&mut self) {
+        match &mut self.changes {
+            // The registry outlives every line: the watch does not close.
+            Some(changes) => drop(changes.changed().await),
+            None => std::future::pending().await,
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Peer {
     /// Counts up from 1 for each listener; for spans and logs.
     pub connection_id: u64,
     /// The client's own address, also behind a balancer that sends the PROXY header.
-    /// Good for limits and the audit; it never authorises anything.
+    /// Good for limits, the audit, and to see that an address is a member's own; it never
+    /// authorises a caller.
     pub address: SocketAddr,
     /// The balancer that passed the connection on, if it says so by PROXY header.
     pub balancer: Option<SocketAddr>,

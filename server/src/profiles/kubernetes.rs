@@ -17,6 +17,7 @@ use berth_domain::labels::{Labels, Taint};
 use berth_domain::name::PoolName;
 use berth_domain::node::NodeRecord;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::{
     KubeletSettings, LONGEST_KUBELET_CONFIGURATION, MOST_ENDPOINTS, Profile, check_kubelet,
 };
@@ -80,6 +81,8 @@ pub struct PoolProfile {
     pub cluster_dns: Vec<String>,
     /// The cluster's DNS domain.
     pub cluster_domain: Option<String>,
+    /// Who makes the network of its pods.
+    pub network: PodNetwork,
 }
 
 /// `NodeProfile` objects, from a watch's cache: asking costs nothing.
@@ -312,6 +315,8 @@ impl Profiles for KubernetesProfiles {
             kubelet,
             labels: node.labels.clone(),
             taints,
+            network: pool.network,
+            bundle: None,
         })
     }
 }

@@ -6,7 +6,9 @@ mod node;
 mod nodes;
 mod probe;
 mod requests;
+mod serving;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +16,7 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::name::NodeName;
 use berth_domain::node::NodeRecord;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::timestamp::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
@@ -24,10 +27,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use node::{JOIN_ANNOTATION, TRACE_ANNOTATION};
+pub use serving::Reserved;
 
 use self::nodes::Nodes;
 use self::probe::Probe;
 use self::requests::{Requests, SELECTED};
+use self::serving::{Serving, Sight};
 use crate::kubernetes::failure::Failure;
 use crate::kubernetes::watch::{Failing, Standing, follow};
 use crate::kubernetes::within;
@@ -43,6 +48,8 @@ pub struct Settings {
     pub provider_id: Option<String>,
     /// The CA certificates that nodes' certificates are signed by, PEM.
     pub issuers: String,
+    /// Names and addresses that are the cluster's and no node's.
+    pub reserved: Reserved,
 }
 
 /// The Nodes of a cluster.
@@ -52,6 +59,7 @@ pub struct KubeRegistry {
     settings: Settings,
     seen: Seen,
     probe: Probe,
+    serving: Serving,
 }
 
 #[derive(Default)]
@@ -68,8 +76,9 @@ impl KubeRegistry {
     #[must_use]
     pub fn new(client: Client, settings: Settings) -> Self {
         let probe = Probe::new(client.clone(), settings.issuers.clone());
+        let serving = Serving::new(client.clone(), settings.reserved.clone());
         let nodes = Api::all(client.clone());
-        Self { client, nodes, settings, seen: Seen::default(), probe }
+        Self { client, nodes, settings, seen: Seen::default(), probe, serving }
     }
 
     /// Watches until `end`.
@@ -147,6 +156,29 @@ impl Registry for KubeRegistry {
 
     fn watch(&self, name: &NodeName) -> watch::Receiver<()> {
         self.seen.nodes.watch(name)
+    }
+
+    async fn vouch(&self, node: &NodeRecord, from: IpAddr, now: Timestamp) -> Answer<()> {
+        let name = &node.identity.name;
+        let (nodes, requests) = (&self.seen.nodes, &self.seen.requests);
+        let Some(request) = requests.to_judge(name, now) else { return Ok(()) };
+        let Some(seen) = nodes.get(name) else { return Ok(()) };
+        let others = |address| nodes.other_with(name, address);
+        let sight = Sight { node, seen: &seen, from, others: &others };
+        match self.serving.vouch(&request, &sight, now).await {
+            Ok(problem) => requests.judged(&request, problem),
+            // The join goes on by the rest; settle says what is in the way.
+            Err(failure) => requests.judged(&request, Some(waiting(failure, now))),
+        }
+        Ok(())
+    }
+
+    fn routes(&self, name: &NodeName) -> Option<PodRoutes> {
+        self.seen.nodes.routes(name)
+    }
+
+    fn routes_changed(&self) -> watch::Receiver<u64> {
+        self.seen.nodes.routes_changed()
     }
 }
 

@@ -126,6 +126,7 @@ impl EnrollLine for Enrolling {
 pub(super) struct Joining {
     pub(super) requests: Streaming<v1::JoinRequest>,
     pub(super) answers: Answers<v1::JoinResponse>,
+    pub(super) from: IpAddr,
 }
 
 #[async_trait]
@@ -137,6 +138,10 @@ impl JoinLine for Joining {
 
     async fn say(&mut self, said: JoinFromServer) -> Result<(), Ending> {
         self.answers.say(Ok(join_to_agent(&said))).await
+    }
+
+    fn from(&self) -> IpAddr {
+        self.from
     }
 }
 
@@ -159,6 +164,6 @@ pub(super) fn malformed(bad: Malformed, phase: Phase) -> Ending {
     OutOfOrder::from(bad).into_diagnosis(phase).into()
 }
 
-fn canonical(address: IpAddr) -> IpAddr {
+pub(super) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }

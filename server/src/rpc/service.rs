@@ -5,46 +5,36 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_domain::conversation::{
-    AttendFromAgent, AttendFromServer, LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLL_MESSAGE,
-    LARGEST_JOIN_MESSAGE,
-};
+use berth_domain::conversation::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLL_MESSAGE, LARGEST_JOIN_MESSAGE};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use berth_domain::proof::{ChannelBinding, Transcript};
 use berth_proto::join::v1;
 use berth_proto::join::v1::join_service_server::{JoinService, JoinServiceServer};
-use berth_proto::{attend_from_agent, attend_to_agent, refusal_to_status, renewed_to_wire};
+use berth_proto::{refusal_to_status, renewed_to_wire};
 use berth_telemetry::effect::{Effect, performed};
 use berth_telemetry::metrics::Metrics;
 use berth_telemetry::names::{attribute, rpc};
 use berth_telemetry::phase::{Coded, Outcome};
 use berth_telemetry::propagation::trace_id;
 use berth_telemetry::rpc::{Side, record_status, server_span};
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
 use super::identity::{Identified, identify, peer};
-use super::line::{Answers, Enrolling, Joining, Said, answers, malformed};
-use crate::attendance::{Lines, Terms, note_standing};
+use super::line::{Answers, Enrolling, Joining, Said, answers, canonical};
+use crate::attendance::{Lines, Terms};
 use crate::join::authentication::Decoys;
 use crate::join::authorization::{Member, admit, renew};
 use crate::join::initialization::Admission;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, Observation, Profiles, Registry, Release, Signer, Trust};
-
-/// Over which time agents spread their return when the server stops.
-const RETURN_WITHIN: Duration = Duration::from_secs(5);
+use crate::ports::{Clock, Cluster, Profiles, Registry, Release, Signer, Software, Trust};
 
 /// How long a banned node's line stays open for the refusal to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// How many heartbeats may fail to come before the server gives up the line.
-const MISSED_HEARTBEATS: u32 = 3;
 
 /// The service.
 #[derive(Clone)]
@@ -56,6 +46,8 @@ pub struct Joins {
     pub cluster: Arc<dyn Cluster>,
     /// The profiles of nodes.
     pub profiles: Arc<dyn Profiles>,
+    /// The software of nodes.
+    pub software: Arc<dyn Software>,
     /// The cluster's own Nodes.
     pub registry: Arc<dyn Registry>,
     /// What issues certificates.
@@ -98,7 +90,7 @@ impl JoinRpc {
         Self(Arc::new(joins))
     }
 
-    /// What its calls can touch.
+    /// All that its calls can touch, for the services beside it.
     pub(super) fn joins(&self) -> Arc<Joins> {
         Arc::clone(&self.0)
     }
@@ -125,6 +117,7 @@ impl Joins {
         World {
             cluster: self.cluster.as_ref(),
             profiles: self.profiles.as_ref(),
+            software: self.software.as_ref(),
             registry: self.registry.as_ref(),
             signer: self.signer.as_ref(),
             trust: self.trust.as_ref(),
@@ -153,7 +146,7 @@ impl Joins {
     }
 
     /// Runs a call's conversation in a task of its own, in its span.
-    fn spawn<T: Send + 'static>(
+    pub(super) fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
         method: &'static str,
         span: Span,
@@ -182,7 +175,7 @@ impl Joins {
     }
 
     /// Ends a call that is one question and one answer.
-    fn answer<T>(
+    pub(super) fn answer<T>(
         &self,
         method: &'static str,
         span: &Span,
@@ -197,77 +190,11 @@ impl Joins {
     }
 
     /// Refuses a call before its conversation.
-    fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
+    pub(super) fn refuse(&self, method: &'static str, span: &Span, why: &Diagnosis) -> Status {
         let status = refusal_to_status(why);
         record_status(span, status.code(), Side::Server);
         self.metrics.rpc_finished(method, status.code(), Duration::ZERO);
         status
-    }
-
-    async fn attend_until_told(
-        &self,
-        member: &Member,
-        mut requests: Streaming<v1::AttendRequest>,
-        answers: &Answers<v1::AttendResponse>,
-    ) -> Result<(), Ending> {
-        let node = member.node();
-        let mut open = self.lines.open(&node.identity.name);
-        let mut changes = self.registry.watch(&node.identity.name);
-        // What of its checks does not hold, once it has said so.
-        let mut failing = None;
-        let terms = AttendFromServer::Terms {
-            heartbeat_interval: self.terms.heartbeat_interval,
-            server_time: self.clock.now(),
-        };
-        answers.say(Ok(attend_to_agent(&terms))).await?;
-        let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
-        let mut silent = tokio::time::Instant::now() + patience;
-        loop {
-            let heard = tokio::select! {
-                changed = open.ended.changed() => {
-                    let why = open.ended.borrow_and_update().clone();
-                    match (changed, why) {
-                        (Ok(()), Some(why)) => return Err(why.into()),
-                        (Ok(()), None) => continue,
-                        (Err(_), _) => return Err(Ending::Gone),
-                    }
-                }
-                () = self.tracked.draining.cancelled() => {
-                    let draining = AttendFromServer::Draining { return_within: RETURN_WITHIN };
-                    answers.say(Ok(attend_to_agent(&draining))).await?;
-                    return Ok(());
-                }
-                // The registry outlives every line: the watch does not close.
-                _ = changes.changed() => {
-                    self.note_standing(member, failing.as_deref()).await?;
-                    continue;
-                }
-                () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
-                heard = requests.next() => heard,
-            };
-            silent = tokio::time::Instant::now() + patience;
-            let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
-            match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
-                AttendFromAgent::Heartbeat => {
-                    let now = self.clock.now();
-                    let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
-                    heard.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
-                }
-                AttendFromAgent::Health(said) => {
-                    self.note_standing(member, Some(&said)).await?;
-                    failing = Some(said);
-                }
-            }
-        }
-    }
-
-    /// Nothing is noted of a node whose agent has not spoken of its checks yet.
-    async fn note_standing(&self, member: &Member, failing: Option<&[Diagnosis]>) -> Result<(), Ending> {
-        let Some(failing) = failing else { return Ok(()) };
-        let now = self.clock.now();
-        let noted =
-            note_standing(self.cluster.as_ref(), self.registry.as_ref(), member.node(), failing, now).await;
-        noted.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
     }
 }
 
@@ -307,10 +234,11 @@ impl JoinService for JoinRpc {
     async fn join(&self, request: Request<Streaming<v1::JoinRequest>>) -> Answer<v1::JoinResponse> {
         let joins = &self.0;
         let span = server_span(rpc::JOIN, request.metadata().as_ref());
-        let (member, _) =
+        let (member, caller) =
             joins.member(&request, &span).await.map_err(|why| joins.refuse(rpc::JOIN, &span, &why))?;
         let (answers, said) = answers();
-        let mut line = Joining { requests: request.into_inner(), answers: answers.clone() };
+        let from = canonical(caller.peer.address.ip());
+        let mut line = Joining { requests: request.into_inner(), answers: answers.clone(), from };
         let mut open = joins.lines.open(&member.node().identity.name);
         let shared = Arc::clone(joins);
         joins.spawn(rpc::JOIN, span, answers, async move {
@@ -336,7 +264,8 @@ impl JoinService for JoinRpc {
         let world = Arc::clone(joins);
         let back = answers.clone();
         joins.spawn(rpc::ATTEND, span, answers, async move {
-            let ended = world.attend_until_told(&member, requests, &back).await;
+            let from = canonical(caller.peer.address.ip());
+            let ended = world.attend_until_told(&member, from, requests, &back).await;
             if let Err(Ending::Refused(why)) = &ended
                 && why.code() == Code::MachineBanned
             {

@@ -214,6 +214,15 @@ impl LocalSigner {
         &self.certificate
     }
 
+    /// Signs what is no certificate, as certificates are signed. What is signed begins
+    /// with a word of its own that no certificate begins with.
+    ///
+    /// # Errors
+    /// The key cannot be used.
+    pub(super) fn endorse(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        rcgen::SigningKey::sign(self.issuer.key(), message)
+    }
+
     /// A certificate for this server's own listener, with a key of its own. The
     /// names come from configuration only (R16).
     ///

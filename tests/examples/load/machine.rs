@@ -145,7 +145,8 @@ impl Node {
         let (say, said) = mpsc::channel(4);
         let answers = self.service.join(ReceiverStream::new(said));
         let talk = async {
-            let profile = JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned() };
+            let profile =
+                JoinFromAgent::ProfileRequest { agent_version: "bench".to_owned(), architecture: None };
             say.send(join_to_server(&profile)).await.context("the line is closed")
         };
         let (answers, talk) = tokio::join!(answers, talk);
@@ -161,6 +162,7 @@ impl Node {
                 }
                 JoinFromServer::Registered => return Ok(talk),
                 JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
+                JoinFromServer::PodRoutes(_) => bail!("pods came before Registered"),
                 JoinFromServer::Ready { .. } => bail!("Ready came before Registered"),
             }
         }
@@ -173,6 +175,7 @@ impl Node {
             JoinFromServer::Waiting(why) => bail!("the join waits: {}", why.code()),
             JoinFromServer::Profile(_)
             | JoinFromServer::ConfigurationRecorded
+            | JoinFromServer::PodRoutes(_)
             | JoinFromServer::Registered => bail!("no Ready came"),
         }
     }

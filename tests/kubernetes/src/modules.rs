@@ -2,12 +2,13 @@
 //! version and hash: once for each version, into the cache.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
+use serde_json::Value;
 
 use crate::process::command;
 use crate::programs::{Program, Programs, cache};
@@ -73,6 +74,22 @@ pub fn go_suffices() -> Result<()> {
         version(),
         crate::programs::ASSETS
     )
+}
+
+/// The folder of a pinned module's source, fetched if it is not there.
+///
+/// # Errors
+/// Go is missing, or the module cannot be had.
+pub fn module_folder(module: &str) -> Result<PathBuf> {
+    let mut go = command("go");
+    go.args(["mod", "download", "-json", module]).current_dir(MODULES).env("GOWORK", "off");
+    let said = go.output().context("starting go mod download")?;
+    if !said.status.success() {
+        bail!("go mod download {module} failed: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    let said: Value = serde_json::from_slice(&said.stdout).context("reading what go mod download says")?;
+    let folder = said.get("Dir").and_then(Value::as_str);
+    Ok(PathBuf::from(folder.with_context(|| format!("go mod download names no folder for {module}"))?))
 }
 
 /// The name of the cache's directory: a changed `go.mod` is another release.

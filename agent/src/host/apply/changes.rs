@@ -87,6 +87,9 @@ fn after(step: &Step, before: &Stand) -> Result<Option<Stand>, ApplyError> {
             let content = Digest::of(content.bytes());
             (Stand::File { mode: *mode, uid, gid, content }, is_replaceable(before))
         }
+        Step::Install { mode, digest, .. } => {
+            (Stand::File { mode: *mode, uid, gid, content: *digest }, is_replaceable(before))
+        }
         Step::Symlink { target, .. } => {
             (Stand::Symlink { target: target.clone(), uid, gid }, is_replaceable(before))
         }

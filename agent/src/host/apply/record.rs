@@ -10,7 +10,6 @@ use berth_domain::identity::Digest;
 use berth_domain::timestamp::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::changes::Change;
 use super::stand::{self, Stand};
@@ -137,13 +136,14 @@ impl Record {
 
     /// Puts back what stood at a path.
     pub(super) fn restore(&self, tree: &Tree, path: &Path, stands: &Stand, before: &Stand) -> io::Result<()> {
-        let content = match before {
-            Stand::File { content, .. } => self.copied(*content)?,
-            Stand::Absent | Stand::Directory { .. } | Stand::Symlink { .. } | Stand::Other { .. } => {
-                Zeroizing::default()
+        if let Stand::File { content, .. } = before {
+            let copied = tree.digest(&self.copies.path(&content.to_hex()))?;
+            if copied.is_none_or(|(_, copied)| copied != *content) {
+                let what = "the copy of its former content is lost";
+                return Err(io::Error::new(io::ErrorKind::NotFound, what));
             }
-        };
-        stand::put_back(tree, path, stands, before, &content)
+        }
+        stand::put_back(tree, path, stands, before, |content| self.copies.path(&content.to_hex()))
     }
 
     /// Removes copies that the manifest does not name. One that stays is
@@ -175,20 +175,17 @@ impl Record {
 
     fn copy(&self, tree: &Tree, path: &Path, digest: Digest) -> io::Result<()> {
         let name = digest.to_hex();
-        if self.copies.read(&name)?.is_some_and(|copy| Digest::of(&copy) == digest) {
+        let copy = self.copies.path(&name);
+        if tree.digest(&copy)?.is_some_and(|(_, stands)| stands == digest) {
             return Ok(());
         }
-        let content = tree.read(path)?.unwrap_or_default();
-        if Digest::of(&content) != digest {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it changes while it is read"));
-        }
-        self.copies.write(&name, &content)
-    }
-
-    fn copied(&self, digest: Digest) -> io::Result<Zeroizing<Vec<u8>>> {
-        let copy = self.copies.read(&digest.to_hex())?;
-        copy.filter(|copy| Digest::of(copy) == digest)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the copy of its former content is lost"))
+        self.copies.prepare()?;
+        tree.copy(path, &copy, 0o600, None, digest).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return io::Error::new(io::ErrorKind::ResourceBusy, "it changes while it is read");
+            }
+            error
+        })
     }
 
     fn parsed<T: DeserializeOwned>(

@@ -84,7 +84,7 @@ pub(super) fn look(tree: &Tree, path: &Path) -> io::Result<Stand> {
         Entry::Absent => Stand::Absent,
         Entry::Directory { mode, owner: Owner { uid, gid } } => Stand::Directory { mode, uid, gid },
         Entry::File { mode, owner: Owner { uid, gid } } => {
-            let content = Digest::of(&tree.read(path)?.unwrap_or_default());
+            let (_, content) = tree.digest(path)?.unwrap_or_else(|| (0, Digest::of(&[])));
             Stand::File { mode, uid, gid, content }
         }
         Entry::Symlink { target, owner: Owner { uid, gid } } => Stand::Symlink { target, uid, gid },
@@ -110,13 +110,13 @@ pub(super) fn put(tree: &Tree, change: &Change, content: &[u8]) -> io::Result<()
     }
 }
 
-/// Puts back what stood at a path. `content` is a file's.
+/// Puts back what stood at a path. `copied` is where a file's content was kept.
 pub(super) fn put_back(
     tree: &Tree,
     path: &Path,
     stands: &Stand,
     before: &Stand,
-    content: &[u8],
+    copied: impl FnOnce(Digest) -> PathBuf,
 ) -> io::Result<()> {
     match before {
         Stand::Absent => match stands {
@@ -135,8 +135,8 @@ pub(super) fn put_back(
             }
             tree.set(path, *mode, Some(Owner { uid: *uid, gid: *gid }))
         }
-        Stand::File { mode, uid, gid, .. } => {
-            tree.write(path, *mode, Some(Owner { uid: *uid, gid: *gid }), content)
+        Stand::File { mode, uid, gid, content } => {
+            tree.copy(&copied(*content), path, *mode, Some(Owner { uid: *uid, gid: *gid }), *content)
         }
         Stand::Symlink { target, uid, gid } => tree.link(path, target, Some(Owner { uid: *uid, gid: *gid })),
         Stand::Other { .. } => Ok(()),

@@ -78,6 +78,7 @@ fn plan(generation: u32) -> Plan {
             },
             file("/etc/kubernetes/kubelet.conf", 0o600, format!("ours {generation}")),
         ],
+        ..Plan::default()
     }
 }
 

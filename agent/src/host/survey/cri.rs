@@ -1,44 +1,16 @@
 //! Asks a container runtime who it is: CRI `Version` over its Unix socket
 //! (`runtime.v1`, `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`).
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_domain::facts::{Runtime, RuntimeState, bounds};
 use futures_util::future::join_all;
-use http::uri::PathAndQuery;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::client::Grpc;
-use tonic::transport::Endpoint;
-use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
 
 use super::{Roots, read};
+use crate::host::cri::{Cri, is_disabled};
 
 /// How long a runtime may take to answer.
 const DEADLINE: Duration = Duration::from_secs(1);
-
-/// The largest answer, in bytes: four short texts.
-const LARGEST_ANSWER: usize = 16 << 10;
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct VersionRequest {
-    #[prost(string, tag = "1")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct VersionResponse {
-    #[prost(string, tag = "1")]
-    version: String,
-    #[prost(string, tag = "2")]
-    runtime_name: String,
-    #[prost(string, tag = "3")]
-    runtime_version: String,
-    #[prost(string, tag = "4")]
-    runtime_api_version: String,
-}
 
 /// Asks every runtime at once.
 pub(super) async fn ask_all(roots: &Roots, runtimes: Vec<Runtime>) -> Vec<Runtime> {
@@ -47,38 +19,20 @@ pub(super) async fn ask_all(roots: &Roots, runtimes: Vec<Runtime>) -> Vec<Runtim
 
 async fn ask(roots: &Roots, mut runtime: Runtime) -> Runtime {
     let socket = read::below(&roots.live, &runtime.socket);
-    match tokio::time::timeout(DEADLINE, version(&socket)).await {
-        Ok(Ok(answer)) => {
+    let asked = async { Cri::reach(&socket).await?.version().await };
+    match tokio::time::timeout(DEADLINE, asked).await {
+        Ok(Ok((name, version))) => {
             runtime.state = RuntimeState::Answers;
-            runtime.version = Some(bounds::text(&answer.runtime_version));
-            let name = bounds::text(&answer.runtime_name);
+            runtime.version = Some(bounds::text(&version));
+            let name = bounds::text(&name);
             if !name.is_empty() {
                 runtime.name = name;
             }
         }
-        Ok(Err(status)) if status.code() == Code::Unimplemented => runtime.state = RuntimeState::CriDisabled,
+        Ok(Err(status)) if is_disabled(&status) => runtime.state = RuntimeState::CriDisabled,
         Ok(Err(_)) | Err(_) => runtime.state = RuntimeState::Silent,
     }
     runtime
-}
-
-async fn version(socket: &Path) -> Result<VersionResponse, Status> {
-    let socket: PathBuf = socket.to_owned();
-    let connect = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    // The address is for HTTP's `:authority` alone; the connector knows the way.
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_with_connector(connect)
-        .await
-        .map_err(|error| Status::from_error(Box::new(error)))?;
-    let mut client = Grpc::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-    client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
-    let codec = ProstCodec::<VersionRequest, VersionResponse>::default();
-    let path = PathAndQuery::from_static("/runtime.v1.RuntimeService/Version");
-    let answer = client.unary(Request::new(VersionRequest { version: "v1".to_owned() }), path, codec).await?;
-    Ok(answer.into_inner())
 }
 
 #[cfg(test)]
@@ -91,11 +45,14 @@ mod tests {
     use futures_util::future::BoxFuture;
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
-    use tonic::Response;
     use tonic::body::Body;
     use tonic::server::{NamedService, UnaryService};
+    use tonic::{Code, Request, Response, Status};
+
+    use tonic_prost::ProstCodec;
 
     use super::*;
+    use crate::host::cri::{VersionRequest, VersionResponse};
     use crate::host::survey::{complete, survey};
 
     /// A container runtime that gives one answer.
@@ -178,8 +135,7 @@ mod tests {
     async fn a_runtime_without_cri_is_told_from_a_silent_one() {
         assert_eq!(found(Err(Code::Unimplemented)).await.state, RuntimeState::CriDisabled);
         assert_eq!(found(Err(Code::Internal)).await.state, RuntimeState::Silent);
-        let endless =
-            VersionResponse { runtime_version: "x".repeat(LARGEST_ANSWER), ..VersionResponse::default() };
+        let endless = VersionResponse { runtime_version: "x".repeat(4 << 20), ..VersionResponse::default() };
         assert_eq!(found(Ok(endless)).await.state, RuntimeState::Silent);
     }
 

@@ -27,7 +27,9 @@ pub(in crate::host) const KUBELETS: [&str; 4] =
 
 const TOOLS: [&str; 8] = ["mount", "umount", "modprobe", "nsenter", "iptables", "nft", "conntrack", "ip"];
 
-const TOOL_DIRECTORIES: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+/// Where programs may be; `/opt/bin` on systems whose `/usr` is read-only.
+const PROGRAM_DIRECTORIES: [&str; 7] =
+    ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "opt/bin"];
 
 /// How long the kubelet may take to say its version.
 const KUBELET_DEADLINE: Duration = Duration::from_secs(2);
@@ -51,17 +53,24 @@ pub(super) fn runtimes(roots: &Roots) -> Vec<Runtime> {
 
 /// The first kubelet that can be found, with the architecture its header tells.
 pub(super) fn kubelet(roots: &Roots) -> Option<Kubelet> {
-    let path = KUBELETS.iter().find(|path| is_program(&read::below(&roots.live, path)))?;
+    let path = first(&roots.live, &KUBELETS)?;
     let header = read::bytes(&read::below(&roots.live, path), 20).unwrap_or_default();
-    Some(Kubelet { path: (*path).to_owned(), arch: Arch::from_elf_header(&header), version: None })
+    Some(Kubelet { path: path.to_owned(), arch: Arch::from_elf_header(&header), version: None })
 }
 
 pub(super) fn tools(roots: &Roots) -> BTreeMap<String, Option<String>> {
-    let find = |tool: &str| {
-        let path = TOOL_DIRECTORIES.iter().map(|directory| format!("/{directory}/{tool}"));
-        path.into_iter().find(|path| is_program(&read::below(&roots.live, path)))
-    };
-    TOOLS.iter().map(|tool| ((*tool).to_owned(), find(tool))).collect()
+    TOOLS.iter().map(|tool| ((*tool).to_owned(), program(&roots.live, tool))).collect()
+}
+
+/// Where a program of this name is below a root, as the node sees it.
+pub(in crate::host) fn program(root: &Path, name: &str) -> Option<String> {
+    let paths = PROGRAM_DIRECTORIES.iter().map(|directory| format!("/{directory}/{name}"));
+    paths.into_iter().find(|path| is_program(&read::below(root, path)))
+}
+
+/// The first of these that is a program below a root.
+pub(super) fn first(root: &Path, paths: &[&'static str]) -> Option<&'static str> {
+    paths.iter().copied().find(|path| is_program(&read::below(root, path)))
 }
 
 /// What `kubelet --version` says, if the kubelet is built for this machine:

@@ -20,7 +20,7 @@ const MOST_ENTRIES: usize = 4096;
 /// Shows each line of a table until `see` breaks. Only one line is in memory at a
 /// time: a table may have megabytes, and an attending agent reads it every few
 /// seconds. `None` where there is no such file.
-pub(super) fn lines(path: &Path, mut see: impl FnMut(&str) -> ControlFlow<()>) -> Option<()> {
+pub(in crate::host) fn lines(path: &Path, mut see: impl FnMut(&str) -> ControlFlow<()>) -> Option<()> {
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }
@@ -42,7 +42,7 @@ pub(super) fn lines(path: &Path, mut see: impl FnMut(&str) -> ControlFlow<()>) -
 }
 
 /// What `find` makes of the first line that it makes anything of.
-pub(super) fn find<T>(path: &Path, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
+pub(in crate::host) fn find<T>(path: &Path, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
     let mut found = None;
     lines(path, |line| {
         found = find(line);

@@ -1,8 +1,11 @@
 //! Architecture, kernel, operating system, identity, virtualization and clock.
 
+use std::path::Path;
+
 use berth_domain::facts::{Clock, Identity, Kernel, OsRelease, app_specific_id, bounds};
 
 use super::{Roots, cpu, read};
+use crate::plan::Distribution;
 
 /// The kernel's architecture. `/proc/sys/kernel/arch` is there since Linux 6.1.
 pub(super) fn machine(roots: &Roots) -> Option<String> {
@@ -20,15 +23,35 @@ pub(super) fn kernel(roots: &Roots) -> Kernel {
 
 /// `os-release(5)`: the file below `/etc` overrules the one below `/usr/lib`.
 pub(super) fn os_release(roots: &Roots) -> OsRelease {
-    let paths = ["etc/os-release", "usr/lib/os-release"];
-    let text =
-        paths.iter().find_map(|path| read::start(&roots.live.join(path), 64 << 10)).unwrap_or_default();
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let release = Release::below(&roots.live);
+    OsRelease {
+        id: release.value("ID="),
+        version: release.value("VERSION_ID="),
+        pretty_name: release.value("PRETTY_NAME="),
+    }
+}
+
+/// The distribution's family, of the system below a root.
+pub(super) fn distribution(root: &Path) -> &'static Distribution {
+    let release = Release::below(root);
+    let word = |key| release.value(key).unwrap_or_default();
+    Distribution::of(&word("ID="), release.value("VARIANT_ID=").as_deref(), &word("ID_LIKE="))
+}
+
+/// The text of an `os-release` file.
+struct Release(String);
+
+impl Release {
+    fn below(root: &Path) -> Self {
+        let paths = ["etc/os-release", "usr/lib/os-release"];
+        Self(paths.iter().find_map(|path| read::start(&root.join(path), 64 << 10)).unwrap_or_default())
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(key))?;
         let value = bounds::text(&unquoted(line.trim()));
         (!value.is_empty()).then_some(value)
-    };
-    OsRelease { id: value("ID="), version: value("VERSION_ID="), pretty_name: value("PRETTY_NAME=") }
+    }
 }
 
 pub(super) fn identity(roots: &Roots) -> Identity {

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use berth_domain::identity::{NodeIdentity, SpkiHash};
+use berth_domain::bundle::{ENDORSED, Entry, FORMAT, Manifest, Place, SIGNED, Signature, Signed};
+use berth_domain::facts::Arch;
+use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
 use berth_domain::timestamp::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, PublicKeyData as _, SubjectPublicKeyInfo,
+    KeyPair, PublicKeyData as _, SigningKey as _, SubjectPublicKeyInfo,
 };
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -33,6 +35,26 @@ impl Authority {
         let pin = SpkiHash::of(&key.subject_public_key_info());
         let (pem, der) = (certificate.pem(), certificate.der().to_vec());
         Self { issuer: Issuer::new(params, key), pem, der, pin }
+    }
+
+    /// A bundle of one program, signed by a key that this CA has endorsed.
+    pub(crate) fn bundle(&self, program: &[u8]) -> Signed {
+        let entry = Entry {
+            place: Place::Program,
+            name: "kubelet".parse().expect("a name"),
+            architecture: Some(Arch::Amd64),
+            version: None,
+            license: None,
+            references: Vec::new(),
+            size: program.len() as u64,
+            sha256: Digest::of(program),
+        };
+        let manifest = Manifest { format: FORMAT, entries: vec![entry] }.to_bytes().expect("within bounds");
+        let own = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        let key = own.der_bytes().to_vec();
+        let endorsement = self.issuer.key().sign(&[ENDORSED, &key].concat()).expect("signed");
+        let signature = own.sign(&[SIGNED, &manifest].concat()).expect("signed");
+        Signed { manifest, signature: Signature { key, authority: self.pin, endorsement, signature } }
     }
 
     /// A server's certificate and its key, PKCS #8, both DER.

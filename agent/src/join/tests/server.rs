@@ -14,6 +14,7 @@ use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
 use berth_domain::profile::Profile;
 use berth_domain::proof::{ChannelBinding, Promise, Transcript, Verifier};
 use berth_domain::timestamp::Timestamp;
@@ -23,8 +24,9 @@ use x509_parser::prelude::FromDer as _;
 
 use super::authority::Authority;
 use crate::ports::doubles::ManualClock;
+use crate::ports::doubles::MemorySupplier;
 use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
-use crate::ports::{Clock as _, Credential, NodeKey};
+use crate::ports::{Clock as _, Credential, NodeKey, Supplier};
 
 /// What the server is told to do; by default, what is right.
 #[derive(Default)]
@@ -47,10 +49,14 @@ pub(crate) struct Script {
     pub(crate) wrong: Option<Wrong>,
     /// How far its clock is ahead of the agent's first one.
     pub(crate) ahead: Duration,
+    /// The bundle that its profile names.
+    pub(crate) bundle: Option<Digest>,
     /// What it heard, by the names of messages.
     pub(crate) heard: Vec<String>,
     /// What attending agents are told, and lines that are refused first.
     pub(crate) tells: VecDeque<Result<AttendFromServer, Diagnosis>>,
+    /// Where pods are, told once the Node is registered.
+    pub(crate) pods: Option<PodRoutes>,
 }
 
 /// How a certificate can be wrong.
@@ -67,13 +73,14 @@ pub(crate) struct Double {
     pub(crate) token: JoinToken,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) began: Timestamp,
+    pub(crate) supplier: MemorySupplier,
     script: Arc<Mutex<Script>>,
 }
 
 impl Double {
     pub(crate) fn new(ca: Arc<Authority>, token: JoinToken, clock: Arc<ManualClock>) -> Self {
         let began = clock.now();
-        Self { ca, token, clock, began, script: Arc::default() }
+        Self { ca, token, clock, began, supplier: MemorySupplier::default(), script: Arc::default() }
     }
 
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
@@ -91,6 +98,7 @@ impl Double {
             token: self.token.clone(),
             clock: Arc::clone(&self.clock),
             began: self.began,
+            supplier: self.supplier.clone(),
             script: Arc::clone(&self.script),
         }
     }
@@ -135,11 +143,13 @@ fn profile(ca_bundle: &str) -> Profile {
         cluster_id: "c-1".to_owned(),
         cluster_name: "berth".to_owned(),
         node: node(),
-        api_endpoints: Vec::new(),
+        api_endpoints: vec!["https://10.0.0.1:6443".to_owned()],
         ca_bundle: ca_bundle.to_owned(),
         kubelet: Default::default(),
         labels: Default::default(),
         taints: Vec::new(),
+        network: berth_domain::pods::PodNetwork::None,
+        bundle: None,
     }
 }
 
@@ -320,6 +330,10 @@ impl Member for Mutual {
     async fn leave(&self) -> Result<(), LineError> {
         Ok(())
     }
+
+    fn supplier(&self) -> &dyn Supplier {
+        &self.0.supplier
+    }
 }
 
 struct Registering {
@@ -334,12 +348,17 @@ impl Joining for Registering {
         self.server.heard(said.name());
         let answer = match said {
             JoinFromAgent::ProfileRequest { .. } => {
-                Some(JoinFromServer::Profile(Box::new(profile(&self.server.ca.pem))))
+                let bundle = self.server.script().bundle;
+                let profile = Profile { bundle, ..profile(&self.server.ca.pem) };
+                Some(JoinFromServer::Profile(Box::new(profile)))
             }
             JoinFromAgent::Configured { .. } => Some(JoinFromServer::ConfigurationRecorded),
             JoinFromAgent::Registration(_) => {
                 self.registered = true;
                 Some(JoinFromServer::Registered)
+            }
+            JoinFromAgent::Health(_) if self.registered && self.server.script().pods.is_some() => {
+                self.server.script().pods.take().map(JoinFromServer::PodRoutes)
             }
             JoinFromAgent::Health(failing) => match failing.into_iter().next() {
                 Some(why) if self.registered => Some(JoinFromServer::Waiting(why)),

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
-use berth_domain::facts::HostFacts;
+use berth_domain::facts::{Arch, HostFacts};
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoutes;
+use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{JoinToken, MINT_ENTROPY};
 use futures_util::FutureExt as _;
@@ -19,9 +21,9 @@ use zeroize::Zeroizing;
 use super::authority::Authority;
 use super::server::Double;
 use crate::join::{Checks, JoinWorld, Observer, Patience, Progress, Ready, TokenSource, Wishes, join};
-use crate::plan::{Plan, Seen};
-use crate::ports::doubles::{ManualClock, MemoryJournal, MemoryVault};
-use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Undone};
+use crate::plan::{Binaries, Body, Expected, Found, Installed, Plan, Seen, Step};
+use crate::ports::doubles::{ManualClock, MemoryDepot, MemoryJournal, MemoryVault};
+use crate::ports::{Applied, ApplyError, Clock, Host, RolledBack, Services, Undone};
 
 /// A machine in memory. Its clock is right unless it is set.
 pub(crate) struct World {
@@ -29,7 +31,9 @@ pub(crate) struct World {
     pub(crate) vault: MemoryVault,
     pub(crate) journal: MemoryJournal,
     pub(crate) host: Machine,
+    pub(crate) depot: MemoryDepot,
     pub(crate) checks: Health,
+    pub(crate) services: Programs,
     pub(crate) token: Pocket,
     pub(crate) wishes: Wishes,
     pub(crate) patience: Patience,
@@ -79,11 +83,27 @@ impl Host for Machine {
     async fn survey(&self) -> HostFacts {
         let mut facts = HostFacts::default();
         facts.identity.hostname = Some("n1".to_owned());
+        facts.arch = Some(Arch::Amd64);
         facts
     }
 
-    fn see(&self, _plan: &Plan) -> Seen {
-        Seen::default()
+    fn installed(&self) -> Installed {
+        let binaries = Binaries { kubelet: Some("/usr/bin/kubelet".into()), ..Binaries::default() };
+        Installed { binaries, live: true, ..Installed::default() }
+    }
+
+    /// What was installed stands; of the rest nothing is seen.
+    fn see(&self, plan: &Plan) -> Seen {
+        let mut seen = Seen::default();
+        for step in &plan.steps {
+            let Step::Install { path, mode, size, digest, .. } = step else { continue };
+            let stands =
+                self.applied.lock().expect("unpoisoned").iter().any(|plan| plan.steps.contains(step));
+            let body = Body::Large { size: *size, digest: *digest };
+            let found = if stands { Found::File { mode: *mode, body } } else { Found::Absent };
+            seen.found.insert(path.clone(), found);
+        }
+        seen
     }
 
     fn apply(&self, plan: &Plan, _now: Timestamp) -> Result<Applied, ApplyError> {
@@ -108,6 +128,7 @@ impl Host for Machine {
 #[derive(Default)]
 pub(crate) struct Health {
     pub(crate) unfit_for: AtomicU32,
+    pub(crate) misfit_for: AtomicU32,
     pub(crate) unhealthy_for: AtomicU32,
 }
 
@@ -117,9 +138,52 @@ impl Checks for Health {
         bad.then(|| Diagnosis::new(Code::SwapOn, Phase::Initialization)).into_iter().collect()
     }
 
+    fn fits(&self, _profile: &Profile, _facts: &HostFacts, _installed: &Installed) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.misfit_for);
+        bad.then(|| Diagnosis::new(Code::ToolMissing, Phase::Configuration)).into_iter().collect()
+    }
+
     fn health(&self, _facts: &HostFacts) -> Vec<Diagnosis> {
         let bad = counted_down(&self.unhealthy_for);
         bad.then(|| Diagnosis::new(Code::DiskSpaceTooLow, Phase::Registration)).into_iter().collect()
+    }
+}
+
+/// Programs that do not start, or do not run well, for a while.
+#[derive(Default)]
+pub(crate) struct Programs {
+    pub(crate) unstarted_for: AtomicU32,
+    pub(crate) unwell_for: AtomicU32,
+    pub(crate) started: Mutex<Vec<&'static str>>,
+    pub(crate) unrouted_for: AtomicU32,
+    pub(crate) routes: Mutex<Option<PodRoutes>>,
+}
+
+#[async_trait]
+impl Services for Programs {
+    async fn start(&self, plan: &Plan, _expected: &Expected) -> Result<(), Diagnosis> {
+        if counted_down(&self.unstarted_for) {
+            return Err(Diagnosis::new(Code::ServiceManagerFailed, Phase::Registration));
+        }
+        *self.started.lock().expect("unpoisoned") = plan.units().map(|unit| unit.name()).collect();
+        Ok(())
+    }
+
+    async fn failing(&self) -> Vec<Diagnosis> {
+        let bad = counted_down(&self.unwell_for);
+        bad.then(|| Diagnosis::new(Code::KubeletFailing, Phase::Registration)).into_iter().collect()
+    }
+
+    async fn route(&self, routes: &PodRoutes) -> Result<(), Diagnosis> {
+        if counted_down(&self.unrouted_for) {
+            return Err(Diagnosis::new(Code::PodRoutesNotLaid, Phase::Registration));
+        }
+        *self.routes.lock().expect("unpoisoned") = Some(routes.clone());
+        Ok(())
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -183,7 +247,9 @@ impl World {
             vault: MemoryVault::default(),
             journal: MemoryJournal::default(),
             host: Machine::default(),
+            depot: MemoryDepot::default(),
             checks: Health::default(),
+            services: Programs::default(),
             token: Pocket(Mutex::new(Some(token))),
             wishes: Wishes { agent_version: "0.1.0".to_owned(), ..Wishes::default() },
             patience: Patience { deadline: Some(Instant::now() + Duration::from_secs(600)), no_wait: false },
@@ -201,7 +267,9 @@ impl World {
         let world = JoinWorld {
             server: &self.server,
             host: &self.host,
+            depot: &self.depot,
             checks: &self.checks,
+            services: &self.services,
             vault: &self.vault,
             journal: &self.journal,
             clock: self.clock() as &dyn Clock,

@@ -168,7 +168,7 @@ fn is_client_alone(usage: &x509_parser::extensions::ExtendedKeyUsage<'_>) -> boo
 
 /// `O=system:nodes, CN=system:node:NAME`, one attribute in each part, nothing
 /// else (Kubernetes node authorizer; kubernetes.io/kube-apiserver-client-kubelet).
-pub(super) fn is_exactly(subject: &X509Name<'_>, node: &NodeIdentity) -> bool {
+pub(crate) fn is_exactly(subject: &X509Name<'_>, node: &NodeIdentity) -> bool {
     let name = format!("{}{}", NodeIdentity::COMMON_NAME_PREFIX, node.name);
     let expected =
         [(OID_X509_ORGANIZATION_NAME, NodeIdentity::ORGANIZATION), (OID_X509_COMMON_NAME, name.as_str())];

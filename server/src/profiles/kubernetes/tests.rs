@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use berth_domain::identity::{MachineId, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
 use berth_domain::node::{CertificateTerms, Readiness};
+use berth_domain::pods::PodNetwork;
 use berth_domain::timestamp::Timestamp;
 
 use super::kubeadm::tests::{ca, kubeconfig};
@@ -138,6 +139,7 @@ async fn the_server_s_configuration_overrules_the_cluster_and_a_pool_overrules_b
         api_endpoints: vec!["https://gpu:443".to_owned()],
         cluster_dns: vec!["169.254.20.10".to_owned()],
         cluster_domain: Some("gpu.local".to_owned()),
+        network: PodNetwork::Bridge,
         approval: true,
     };
     let profiles = profiles(&kubeadms(), configured, pool);

@@ -2,12 +2,15 @@
 //! way, and what a join puts on it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::join::JoinId;
 use berth_domain::labels::JOINING_TAINT;
 use berth_domain::node::NodeRecord;
 use berth_domain::phase::Phase;
+use berth_domain::pods::PodRoute;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
 
@@ -20,8 +23,18 @@ pub const TRACE_ANNOTATION: &str = "berth.dev/trace-id";
 /// Waits for a cloud controller manager (k8s.io/cloud-provider/api).
 const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 
+/// The kind of address by which nodes of one network reach each other.
+const INTERNAL: &str = "InternalIP";
+
+/// Where a kubelet listens unless it is told otherwise (k/k pkg/cluster/ports).
+const KUBELET_PORT: u16 = 10_250;
+
 /// Put on and taken away as the Ready condition says (k/k pkg/controller/nodelifecycle).
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
+
+/// The kubelet's conditions of pressure, and what is short (k/k pkg/kubelet/eviction).
+const PRESSURES: [(&str, &str); 3] =
+    [("DiskPressure", "disk space"), ("MemoryPressure", "memory"), ("PIDPressure", "process ids")];
 
 /// What of a Node the registry looks at. The rest, images and their sizes above
 /// all, would fill the memory of every replica.
@@ -34,6 +47,10 @@ pub(super) struct SeenNode {
     provider_id: Option<String>,
     taints: Vec<Taint>,
     conditions: Vec<Condition>,
+    addresses: Vec<IpAddr>,
+    internal: Vec<IpAddr>,
+    pods: Vec<IpNet>,
+    kubelet: Option<u16>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,6 +70,14 @@ impl SeenNode {
             words: words(condition.reason, condition.message),
             kind: condition.type_,
         });
+        // Those of other kinds are names.
+        let said = status.addresses.unwrap_or_default();
+        let internal = said.iter().filter(|address| address.type_ == INTERNAL);
+        let internal = internal.filter_map(|address| address.address.parse().ok()).collect();
+        let addresses = said.iter().filter_map(|address| address.address.parse().ok());
+        let pods = spec.pod_cidrs.into_iter().flatten().filter_map(|range| range.parse().ok());
+        let kubelet = status.daemon_endpoints.and_then(|endpoints| endpoints.kubelet_endpoint);
+        let kubelet = kubelet.and_then(|endpoint| u16::try_from(endpoint.port).ok());
         Self {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
@@ -61,7 +86,40 @@ impl SeenNode {
             provider_id: spec.provider_id.filter(|id| !id.is_empty()),
             taints: spec.taints.unwrap_or_default(),
             conditions: conditions.collect(),
+            addresses: addresses.collect(),
+            internal,
+            pods: pods.collect(),
+            kubelet,
         }
+    }
+
+    /// Addresses that its kubelet has reported.
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The ranges of its pods' addresses, once the cluster has given it some.
+    pub(super) fn pods(&self) -> &[IpNet] {
+        &self.pods
+    }
+
+    /// Where its pods are for other nodes.
+    pub(super) fn routes(&self) -> impl Iterator<Item = PodRoute> {
+        let via = |range: &IpNet| {
+            let mut own = self.internal.iter();
+            own.find_map(|address| PodRoute::checked(*range, *address))
+        };
+        self.pods.iter().filter_map(via)
+    }
+
+    /// Whether the other is where this one is, and its pods too.
+    pub(super) fn is_placed_as(&self, other: &Self) -> bool {
+        self.internal == other.internal && self.pods == other.pods
+    }
+
+    /// Where its kubelet listens.
+    pub(super) fn kubelet_port(&self) -> u16 {
+        self.kubelet.unwrap_or(KUBELET_PORT)
     }
 
     /// What keeps pods from this Node, by its own conditions and taints.
@@ -79,6 +137,18 @@ impl SeenNode {
         }
         if let Some(network) = condition("NetworkUnavailable").filter(|network| network.holds) {
             return Some(not_ready(&network.words));
+        }
+        // The Node stays Ready under pressure, and takes no pods.
+        let pressed = PRESSURES.iter().find_map(|(kind, resource)| {
+            condition(kind).filter(|condition| condition.holds).map(|condition| (resource, condition))
+        });
+        if let Some((resource, condition)) = pressed {
+            return Some(
+                Diagnosis::new(Code::NodeUnderPressure, Phase::Registration)
+                    .with("name", &self.name)
+                    .with("resource", resource)
+                    .with("figures", &condition.words),
+            );
         }
         let taint = |key: &str| self.taints.iter().find(|taint| taint.key == key);
         if let Some(cloud) = taint(CLOUD_TAINT) {
@@ -153,4 +223,4 @@ fn words(reason: Option<String>, message: Option<String>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

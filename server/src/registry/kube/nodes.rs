@@ -1,9 +1,11 @@
 //! All Nodes of the cluster, from one watch, and who waits for which.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_domain::name::NodeName;
+use berth_domain::pods::{MOST_RANGES, MOST_ROUTES, PodRoute, PodRoutes};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
@@ -14,6 +16,7 @@ use super::node::SeenNode;
 #[derive(Default)]
 pub(super) struct Nodes {
     state: Mutex<State>,
+    routes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -29,6 +32,35 @@ struct State {
 impl Nodes {
     pub(super) fn get(&self, name: &NodeName) -> Option<SeenNode> {
         self.state().seen.get(name.as_str()).cloned()
+    }
+
+    /// Where pods are, as the node of this name must know.
+    pub(super) fn routes(&self, name: &NodeName) -> Option<PodRoutes> {
+        let state = self.state();
+        let own = state.seen.get(name.as_str())?.pods();
+        if own.is_empty() {
+            return None;
+        }
+        let others = state.seen.values().filter(|node| node.name != name.as_str());
+        let mut others: Vec<PodRoute> = others.flat_map(SeenNode::routes).take(MOST_ROUTES).collect();
+        others.sort();
+        Some(PodRoutes { own: own.iter().copied().take(MOST_RANGES).collect(), others })
+    }
+
+    /// Changes whenever pods may be somewhere else.
+    pub(super) fn routes_changed(&self) -> watch::Receiver<u64> {
+        self.routes.subscribe()
+    }
+
+    fn moved(&self) {
+        self.routes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Another Node than this that has the address.
+    pub(super) fn other_with(&self, name: &NodeName, address: IpAddr) -> Option<String> {
+        let state = self.state();
+        let mut others = state.seen.values().filter(|node| node.name != name.as_str());
+        others.find(|node| node.addresses().contains(&address)).map(|node| node.name.clone())
     }
 
     /// Takes a Node as the API server has just answered it.
@@ -65,6 +97,7 @@ impl Nodes {
             Event::InitDone => {
                 let Some(listed) = state.listed.take() else { return };
                 let before = std::mem::replace(&mut state.seen, listed);
+                self.moved();
                 for (name, waiting) in &state.waiting {
                     if before.get(name) != state.seen.get(name) {
                         waiting.send_replace(());
@@ -74,7 +107,11 @@ impl Nodes {
             Event::Apply(node) => {
                 let node = SeenNode::of(node);
                 let name = node.name.clone();
-                if state.seen.get(&name) != Some(&node) {
+                let before = state.seen.get(&name);
+                if before != Some(&node) {
+                    if before.is_none_or(|before| !before.is_placed_as(&node)) {
+                        self.moved();
+                    }
                     state.seen.insert(name.clone(), node);
                     state.wake(&name);
                 }
@@ -82,6 +119,7 @@ impl Nodes {
             Event::Delete(node) => {
                 let name = node.metadata.name.unwrap_or_default();
                 state.seen.remove(&name);
+                self.moved();
                 state.wake(&name);
             }
         }

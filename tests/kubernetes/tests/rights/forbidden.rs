@@ -142,15 +142,6 @@ pub(crate) fn by_rbac(world: &World) -> Vec<Case<'_>> {
         Case {
             expected: Expected::Refused("not permitted to approve requests with signerName"),
             ..of(
-                "approve its own request for kubelet-serving",
-                "PUT",
-                &format!("{REQUESTS}/berth-serving/approval"),
-                approved(),
-            )
-        },
-        Case {
-            expected: Expected::Refused("not permitted to approve requests with signerName"),
-            ..of(
                 "approve its own request for kube-apiserver-client",
                 "PUT",
                 &format!("{REQUESTS}/berth-user/approval"),
@@ -211,6 +202,12 @@ fn requests(world: &World) -> Vec<Case<'_>> {
                 .map(|spec| spec.remove("expirationSeconds"));
         }),
         decide("approve another's request", "submitted itself", "berth-foreign", approved()),
+        decide(
+            "approve a serving request that no node has made",
+            "that nodes ask for",
+            "berth-serving",
+            approved(),
+        ),
         decide(
             "deny its own request",
             "says Approved and nothing else",

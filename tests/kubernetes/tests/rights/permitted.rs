@@ -171,6 +171,7 @@ fn certificates(server: &Api) -> Vec<Case<'_>> {
         of("read its request again", "GET", &format!("{REQUESTS}/berth-own"), None),
         of("approve its request", "PUT", &approval, approved()),
         of("approve it again", "PUT", &approval, Changed(|_| {})),
+        of("approve what a kubelet asks for", "PUT", &format!("{REQUESTS}/csr-joined/approval"), approved()),
     ]
 }
 

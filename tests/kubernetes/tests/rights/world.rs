@@ -137,6 +137,8 @@ impl World {
         set(&mut user, "/spec", "usages", json!(["client auth"]));
         self.make(&self.server, REQUESTS, &user);
         self.make(&self.server, REQUESTS, &request("berth-undecided", KUBELETS));
+        let kubelet = self.cluster.node_kubeconfig("joined").expect("a kubelet's kubeconfig");
+        self.cluster.ask_for_serving("joined", &kubelet).expect("a kubelet may ask");
         for join in [WAITING, ALSO_WAITING] {
             self.make(&self.server, NODE_JOINS, &node_join(join));
         }

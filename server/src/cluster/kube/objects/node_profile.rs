@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "KubeSchema repeats the struct where nobody can reach it")]
 
 use berth_domain::labels::Labels;
+use berth_domain::pods::PodNetwork;
 use berth_domain::profile::KubeletSettings;
 use berth_domain::timestamp::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -60,6 +61,11 @@ pub struct NodeProfileSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub cluster_domain: Option<String>,
+    /// Who makes the network of pods: an add-on (`None`), or Berth (`Bridge`): a bridge
+    /// on each node and routes between them, for clusters on one network.
+    #[serde(default, rename = "podNetwork", skip_serializing_if = "PodNetwork::is_none")]
+    #[schemars(schema_with = "schema::pod_network")]
+    pub pod_network: PodNetwork,
 }
 
 /// Whether the profile is in use.

@@ -79,6 +79,11 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Who makes the network of pods.
+pub(super) fn pod_network(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["None", "Bridge"] })
+}
+
 /// One of the five phases.
 pub(super) fn phase(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -16,7 +16,7 @@ fn seen(taints: Value, ready: &str, annotations: Value) -> SeenNode {
     SeenNode::of(serde_json::from_value(node).expect("a Node"))
 }
 
-fn record(taints: &[&str]) -> NodeRecord {
+pub(in crate::registry::kube) fn record(taints: &[&str]) -> NodeRecord {
     let key = SpkiHash::of(b"key");
     NodeRecord {
         identity: berth_domain::identity::NodeIdentity {
@@ -85,4 +85,18 @@ fn what_is_in_the_way_is_said_in_the_nodes_own_words() {
     let stale = json!([{ "key": NOT_READY_TAINT, "effect": "NoSchedule" }]);
     assert_eq!(code(&seen(stale, "True", json!({}))), Some(Code::NodeNotReady));
     assert_eq!(code(&seen(json!([]), "True", json!({}))), None);
+}
+
+#[test]
+fn a_node_under_pressure_is_ready_and_takes_no_pods() {
+    let mut node = seen(json!([]), "True", json!({}));
+    node.conditions.push(Condition {
+        kind: "DiskPressure".to_owned(),
+        holds: true,
+        words: "KubeletHasDiskPressure: kubelet has disk pressure".to_owned(),
+    });
+    let why = node.in_the_way().expect("it takes no pods");
+    assert_eq!((why.code(), why.value("resource")), (Code::NodeUnderPressure, Some("disk space")));
+    node.conditions.pop();
+    assert_eq!(node.in_the_way(), None);
 }

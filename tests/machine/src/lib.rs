@@ -1,0 +1,42 @@
+//! Bare machines for tests and for looking around: each a set of Linux namespaces
+//! with a real systemd as process 1 over a plain Debian, an address of its own on
+//! a bridge, and nothing of Kubernetes on it. They stand in a [`World`], which is
+//! a network namespace, with a control plane if one is started there. Root is
+//! needed, a virtual machine is not.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use berth_machine::{Ground, World};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let ground = Ground::lay(&mut |line| eprintln!("{line}"))?;
+//! let world = World::start(&ground, None)?;
+//! let machine = world.machine("n1")?;
+//! let said = machine.run(&["systemctl", "is-system-running"], Duration::from_secs(10))?;
+//! assert_eq!(said.stdout.trim(), "running");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is not a machine's own: the kernel with its modules, and the time. What is
+//! started here ends with its owner, even if the owner is killed: see `clear.sh`.
+
+mod apt;
+mod ground;
+mod groups;
+mod image;
+mod machine;
+mod network;
+mod parts;
+mod process;
+mod wanted;
+mod world;
+
+pub use ground::Ground;
+pub use machine::Machine;
+pub use network::{CONTROL, address};
+pub use parts::{PAUSE, PODS, Parts};
+pub use process::Ran;
+pub use wanted::{ground_for_tests, missing};
+pub use world::World;

@@ -1,0 +1,104 @@
+//! Other programs: started here, waited for with a deadline.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// What a program said and how it ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its exit status; nothing if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// The one way to start a program here.
+#[expect(clippy::disallowed_methods, reason = "the place where this crate starts processes")]
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Runs a program to its end, whatever its exit status.
+///
+/// # Errors
+/// It did not start, or was not done in time and was killed.
+pub(crate) fn finish(mut command: Command, within: Duration) -> Result<Ran> {
+    let name = spoken(&command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {name}"))?;
+    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let deadline = Instant::now() + within;
+    let mut late = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("asking after {name}"))? {
+            break status;
+        }
+        if !late && Instant::now() > deadline {
+            late = true;
+            child.kill().with_context(|| format!("killing {name}"))?;
+        }
+        thread::sleep(TICK);
+    };
+    // What it has left in the background may hold its output open.
+    let text = |said: Receiver<Vec<u8>>| -> Result<String> {
+        let said = said.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(TICK));
+        let said = said.with_context(|| format!("{name} has ended, and its output has not"))?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    };
+    let ran = Ran { code: status.code(), stdout: text(stdout)?, stderr: text(stderr)? };
+    if late {
+        bail!("{name} was not done after {within:?}; it said:\n{}{}", ran.stdout, ran.stderr);
+    }
+    Ok(ran)
+}
+
+/// Runs a program that must succeed; its output.
+///
+/// # Errors
+/// It did not, or not in time: with all that it said.
+pub(crate) fn succeed(command: Command, within: Duration) -> Result<String> {
+    let name = spoken(&command);
+    let ran = finish(command, within)?;
+    if ran.code != Some(0) {
+        bail!("{name} ended with {:?}; it said:\n{}{}", ran.code, ran.stdout, ran.stderr);
+    }
+    Ok(ran.stdout)
+}
+
+fn collect(from: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, said) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            // What was read before an error is kept.
+            let _broken = from.read_to_end(&mut bytes);
+        }
+        // Nobody may be waiting any more.
+        let _unheard = sender.send(bytes);
+    });
+    said
+}
+
+fn spoken(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// How often a wait looks up.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// What a program may take that only asks the kernel for something.
+pub(crate) const SOON: Duration = Duration::from_secs(20);

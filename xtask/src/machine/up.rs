@@ -1,0 +1,126 @@
+//! `cargo xtask machine up`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use berth_kubernetes::{Cluster, Left, NAMESPACE, Options, Program, version};
+use berth_machine::{CONTROL, Ground, World, missing};
+use serde_json::json;
+
+use super::{Place, join_address};
+use crate::cluster::programs;
+use crate::process::{build, command, listen, workspace};
+use crate::stage::{STEP_WITHIN, ready};
+use crate::test::seconds;
+
+pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> {
+    let mut wanted = Program::USUAL.to_vec();
+    wanted.push(Program::Kubelet);
+    programs(&wanted)?;
+    let missing = missing();
+    if !missing.is_empty() {
+        bail!("a bare machine needs\n  {}", missing.join("\n  "));
+    }
+    let agent = build(&["berth-server", "berth-agent"], &[])?.pop().context("two programs were asked for")?;
+    let ground = Ground::lay(&mut |line| println!("{line}"))?;
+    let world = match World::find(&ground, &place.world())? {
+        Some(world) => world,
+        None => World::start(&ground, Some(&place.world()))?,
+    };
+    world.enter()?;
+    if !alone && Left::find(&place.cluster())?.is_none() {
+        let endpoint = control_plane(place)?;
+        server(place, &world, &endpoint)?;
+    }
+    let there = world.machines()?;
+    for name in names.iter().filter(|name| there.iter().all(|machine| machine.name() != **name)) {
+        let began = Instant::now();
+        let machine = world.machine(name)?;
+        machine.put(&agent, "/usr/local/bin/berth-agent")?;
+        println!("{name} runs at {} after {}", machine.address()?, seconds(began.elapsed()));
+    }
+    let parts = ground.parts().folder().display().to_string();
+    world.leave()?;
+    println!("\nTo go on:");
+    println!("  cargo xtask machine shell {}            # on the machine", names.join("|"));
+    println!("  cargo xtask machine shell               # beside the control plane: kubectl, berth-server");
+    if !alone {
+        let token = token(place)?;
+        println!("  echo {token} >/run/token; berth-agent join {} --token-file /run/token", join_address());
+    }
+    println!("What makes a node of it lies in {parts}, and the kubelet beside the control plane's programs.");
+    println!("To end it, and to leave nothing behind:\n  cargo xtask machine down");
+    Ok(true)
+}
+
+/// The program that `up` has built.
+pub(super) fn server_program() -> PathBuf {
+    workspace().join("target/debug/berth-server")
+}
+
+/// Starts a control plane that outlives this process; where its API server listens.
+fn control_plane(place: &Place) -> Result<String> {
+    let began = Instant::now();
+    let options = Options { address: CONTROL.into(), folder: Some(place.cluster()), ..Options::default() };
+    let cluster = Cluster::start(&options)?;
+    cluster.install("base")?;
+    cluster.apply(&profile().to_string())?;
+    println!("Kubernetes {} is ready after {}", version(), seconds(began.elapsed()));
+    let endpoint = format!("https://{}", cluster.api().address());
+    let account = cluster.account()?;
+    std::fs::create_dir_all(place.server()).context("making the server's folder")?;
+    std::fs::copy(account, place.server().join("kubeconfig")).context("keeping the server's kubeconfig")?;
+    cluster.leave()?;
+    Ok(endpoint)
+}
+
+/// What a kubelet must be told here: this host may have swap, and control groups
+/// of version 1, which Kubernetes 1.35 and later refuse unless told otherwise.
+fn profile() -> serde_json::Value {
+    let kubelet = json!({"failCgroupV1": false, "failSwapOn": false});
+    json!({
+        "apiVersion": "berth.dev/v1alpha1",
+        "kind": "NodeProfile",
+        "metadata": {"name": "default"},
+        "spec": {"kubelet": kubelet},
+    })
+}
+
+/// Starts a server that lives as long as the world.
+fn server(place: &Place, world: &World, endpoint: &str) -> Result<()> {
+    let health = SocketAddr::from((CONTROL, 7480));
+    let mut server = command(server_program());
+    server.args(["run", "--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", endpoint]);
+    server.arg("--kubeconfig").arg(place.server().join("kubeconfig"));
+    server.arg("--data-dir").arg(place.server().join("data")).arg("--admin-socket").arg(place.socket());
+    server.args([
+        "--advertise",
+        &join_address(),
+        "--join-listen",
+        &join_address(),
+        "--health-listen",
+        &health.to_string(),
+    ]);
+    let began = Instant::now();
+    let log = world.start_process("berth-server", server)?;
+    while !ready(health) {
+        if began.elapsed() > STEP_WITHIN {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("the server is not ready after {}; it said:\n{said}", seconds(began.elapsed()));
+        }
+        crate::process::pause()?;
+    }
+    println!("berth-server is ready at {} after {}", join_address(), seconds(began.elapsed()));
+    Ok(())
+}
+
+fn token(place: &Place) -> Result<String> {
+    let mut operator = command(server_program());
+    operator.args(["token", "create", "--ttl", "8h", "--uses", "50", "-o", "json", "--admin-socket"]);
+    let made = listen(operator.arg(place.socket()), STEP_WITHIN, |_| {})?;
+    let token: serde_json::Value = serde_json::from_str(&made.stdout)
+        .with_context(|| format!("reading a new token: {}{}", made.stdout, made.stderr))?;
+    Ok(token.get("token").and_then(serde_json::Value::as_str).context("no token was made")?.to_owned())
+}
