@@ -180,10 +180,13 @@ impl App {
             end.clone(),
         ));
         background.spawn(watchdog(end.clone()));
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, serving) = (Arc::clone(&self.metrics), Arc::clone(&self.serving));
         background.spawn(self.health.serve(
             self.checks,
-            Arc::new(move || metrics.encode()),
+            Arc::new(move || {
+                serving.tell(&metrics);
+                metrics.encode()
+            }),
             tracked.draining.clone(),
             end.clone(),
         ));
