@@ -204,11 +204,14 @@ impl App {
         ));
         background.spawn(bundle::keep_fresh(Arc::clone(&self.shelf), end.clone()));
         background.spawn(watchdog(end.clone()));
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, serving) = (Arc::clone(&self.metrics), Arc::clone(&self.serving));
         let checks: Checks = self.checks.into();
         background.spawn(self.health.serve(
             Arc::clone(&checks),
-            Arc::new(move || metrics.encode()),
+            Arc::new(move || {
+                serving.tell(&metrics);
+                metrics.encode()
+            }),
             tracked.draining.clone(),
             end.clone(),
         ));

@@ -192,8 +192,7 @@ mod tests {
         let seen = Seen::default();
         let sampled = Sampled::new(seen.clone(), share);
         spans.into_iter().for_each(|span| sampled.on_end(span));
-        let seen = seen.0.lock().expect("nobody panicked").clone();
-        seen
+        seen.0.lock().expect("nobody panicked").drain(..).collect()
     }
 
     const INNER: SpanId = SpanId::from_bytes([1; 8]);

@@ -50,7 +50,8 @@ fn refused() -> Result<(), Diagnosis> {
     Err(Diagnosis::new(Code::TokenSpent, Phase::Authentication))
 }
 
-async fn kept(attempts: u32, ended: fn() -> Result<(), Diagnosis>) -> Kept {
+/// What waits after so many attempts; the telemetry lives as long as the agent.
+async fn kept(attempts: u32, ended: fn() -> Result<(), Diagnosis>) -> (Kept, Telemetry) {
     let (telemetry, dispatch) = keeping();
     async {
         for number in 1..=attempts {
@@ -59,7 +60,7 @@ async fn kept(attempts: u32, ended: fn() -> Result<(), Diagnosis>) -> Kept {
     }
     .with_subscriber(dispatch)
     .await;
-    telemetry.kept().expect("it keeps spans")
+    (telemetry.kept().expect("it keeps spans"), telemetry)
 }
 
 fn named<'spans>(spans: &'spans [ReceivedSpan], name: &str) -> &'spans ReceivedSpan {
@@ -70,7 +71,8 @@ fn named<'spans>(spans: &'spans [ReceivedSpan], name: &str) -> &'spans ReceivedS
 async fn spans_arrive_as_the_agents_under_the_name_of_its_certificate() {
     let collector = Collector::start().await.expect("a collector");
     let passed = Passed::to(&collector.endpoint(), Share::ALL).expect("an endpoint");
-    let mut spans = kept(1, refused).await.take();
+    let (kept, _agent) = kept(1, refused).await;
+    let mut spans = kept.take();
     // A node may write what it likes; only what Berth's agents write comes through.
     let mut forged: RelayedSpan = spans.first().expect("three").clone();
     forged.name = "an alarming name".to_owned();
@@ -95,7 +97,7 @@ async fn spans_arrive_as_the_agents_under_the_name_of_its_certificate() {
 
 #[tokio::test]
 async fn what_waits_is_bounded_and_the_newest_stay() {
-    let kept = kept(100, refused).await;
+    let (kept, _agent) = kept(100, refused).await;
     let mut spans = Vec::new();
     loop {
         let more = kept.take();
@@ -114,15 +116,17 @@ async fn what_waits_is_bounded_and_the_newest_stay() {
 async fn of_good_joins_the_share_that_is_configured_is_passed_on_and_every_bad_one() {
     let collector = Collector::start().await.expect("a collector");
     let passed = Passed::to(&collector.endpoint(), Share::percent(0)).expect("an endpoint");
-    passed.pass(&kept(1, || Ok(())).await.take(), "good");
-    passed.pass(&kept(1, refused).await.take(), "bad");
+    let (good, _agent) = kept(1, || Ok(())).await;
+    let (bad, _other) = kept(1, refused).await;
+    passed.pass(&good.take(), "good");
+    passed.pass(&bad.take(), "bad");
     let received = collector.wait_for(|spans| spans.len() >= 3, PATIENCE).await.expect("three spans");
     assert!(received.iter().all(|span| span.attribute(attribute::NODE_NAME) == Some("bad")), "{received:#?}");
 }
 
 #[tokio::test]
 async fn a_server_that_wants_no_spans_costs_no_memory() {
-    let kept = kept(1, || Ok(())).await;
+    let (kept, _agent) = kept(1, || Ok(())).await;
     kept.close();
     assert!(kept.take().is_empty());
 }

@@ -1,7 +1,12 @@
 //! The files of deploy/balancers, each with real joins behind it; and a rolling restart
 //! of every replica during which no join fails.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

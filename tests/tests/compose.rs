@@ -1,7 +1,12 @@
 //! docker-compose.yml from images of this machine, on a Docker daemon of the test's own:
 //! comes up, takes 20 machines while each replica is restarted, and leaves nothing.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
+#![expect(clippy::print_stderr, reason = "what takes minutes says how far it is")]
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -110,10 +115,15 @@ fn assert_is_seen(stack: &Stack) {
         (status == 200).then(|| serde_json::from_str(&body).ok()).flatten()
     };
     let traces = stack.port("JAEGER_PORT", 16686);
-    eventually("a join's trace in Jaeger, from a server", PATIENCE, || {
-        let found = json(traces, "/api/traces?service=berth-server&limit=100&lookback=1h")?;
+    // The agents' spans have come over their lines: they reach no collector.
+    eventually("a join's trace in Jaeger, from agent, server and API server", PATIENCE, || {
+        let found = json(traces, "/api/traces?service=berth-agent&limit=100&lookback=1h")?;
         let found = found["data"].as_array().filter(|traces| !traces.is_empty()).cloned()?;
-        found.iter().any(|trace| trace.to_string().contains("JoinService/Join")).then_some(())
+        let whole = |trace: &Value| {
+            let trace = trace.to_string();
+            ["berth-agent", "berth-server", "apiserver"].iter().all(|who| trace.contains(who))
+        };
+        found.iter().any(whole).then_some(())
     });
     let metrics = stack.port("PROMETHEUS_PORT", 9090);
     eventually("three replicas and Jaeger as targets that are up", PATIENCE, || {

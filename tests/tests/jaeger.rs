@@ -1,7 +1,11 @@
 //! Joins as Jaeger shows them: a trace over two replicas, the agent and the API server;
 //! a failed join found by its code; and the page that a person sees.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,7 +2,11 @@
 //! panel's query has an answer, every alert can be computed, and one whose cause is given
 //! fires.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use berth_domain::identity::SpkiHash;
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::{Certificate, Metrics};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
@@ -92,6 +93,19 @@ impl Serving {
     /// What tokens pin, whenever it changes.
     pub(super) fn pin(&self) -> watch::Receiver<SpkiHash> {
         self.pin.subscribe()
+    }
+
+    /// Says when the listener's certificate ends, and the last of the nodes' CAs: older
+    /// ones stay in the bundle while they are replaced.
+    pub(super) fn tell(&self, metrics: &Metrics) {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.certificate_expires(Certificate::Serving, served.not_after.into());
+        let roots = CertificateDer::pem_slice_iter(served.roots.as_bytes()).flatten();
+        let ends = roots.filter_map(|der| Some(parse(&der).ok()?.validity().not_after.timestamp()));
+        if let Some(last) = ends.max() {
+            let last = Timestamp::from_millis(last.saturating_mul(1000));
+            metrics.certificate_expires(Certificate::Ca, last.into());
+        }
     }
 
     /// Takes what has changed into use; what is no good is told once, and the last

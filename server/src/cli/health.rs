@@ -53,7 +53,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        one => one,
+        one @ (IpAddr::V4(_) | IpAddr::V6(_)) => one,
     };
     SocketAddr::new(address, listen.port())
 }

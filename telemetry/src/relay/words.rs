@@ -96,11 +96,13 @@ fn known_attribute(name: &str) -> Option<&'static str> {
 
 fn attribute_written(pair: &KeyValue) -> Option<(String, SpanValue)> {
     let name = known_attribute(pair.key.as_str())?;
-    let value = match &pair.value {
-        Value::I64(number) => SpanValue::Number(*number),
-        Value::String(text) => SpanValue::Text(short(text.as_str(), LONGEST_TEXT)),
+    let value = if let Value::I64(number) = &pair.value {
+        SpanValue::Number(*number)
+    } else if let Value::String(text) = &pair.value {
+        SpanValue::Text(short(text.as_str(), LONGEST_TEXT))
+    } else {
         // None of these attributes is of another kind.
-        _ => return None,
+        return None;
     };
     Some((name.to_owned(), value))
 }

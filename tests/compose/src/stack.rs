@@ -77,9 +77,9 @@ impl Stack {
         if self.offline {
             words.push("--no-build");
         }
-        Docker::said(self.compose(&words)).map(drop).or_else(|error| {
+        Docker::said(self.compose(&words)).map(drop).map_err(|error| {
             let logs = self.logs(&[], 15).unwrap_or_default();
-            Err(error.context(format!("the stack does not come up; its logs:\n{logs}")))
+            error.context(format!("the stack does not come up; its logs:\n{logs}"))
         })
     }
 
