@@ -63,6 +63,10 @@ impl Place {
         self.folder.join("server")
     }
 
+    fn bundle(&self) -> PathBuf {
+        self.server().join("node.bundle")
+    }
+
     fn socket(&self) -> PathBuf {
         self.server().join("admin.sock")
     }
