@@ -67,6 +67,10 @@ impl Place {
         self.server().join("node.bundle")
     }
 
+    fn configuration(&self) -> PathBuf {
+        self.server().join("server.yaml")
+    }
+
     fn socket(&self) -> PathBuf {
         self.server().join("admin.sock")
     }

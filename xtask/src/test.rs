@@ -47,6 +47,8 @@ enum Gate {
     Clippy,
     /// The programs of a control plane are built, once.
     Kubernetes,
+    /// What bare machines stand on, and what makes nodes of them, is there, once.
+    Machines,
     /// Unit, integration and documentation tests.
     Tests,
     /// Every public word of the domain and the wire is explained.
@@ -121,6 +123,18 @@ impl Gate {
                     return Ok(Tally::default());
                 }
                 cluster::programs(&Program::USUAL)?;
+            }
+            Self::Machines => {
+                if !tools::machines_can_stand() && !options.unattended() {
+                    println!("LEFT OUT, as this host lacks something: tests on bare machines will not run");
+                    return Ok(Tally::default());
+                }
+                cluster::programs(&[Program::Kubelet])?;
+                let missing = berth_machine::missing();
+                if !missing.is_empty() {
+                    bail!("a bare machine needs\n  {}", missing.join("\n  "));
+                }
+                berth_machine::Ground::lay(&mut |line| println!("{line}"))?;
             }
             Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use berth_kubernetes::{Left, NAMESPACE, Program, version};
 use berth_machine::{CONTROL, Ground, World, missing};
+use serde_json::json;
 
 use super::{Place, join_address};
 use crate::cluster::programs;
@@ -74,18 +75,24 @@ fn control_plane(place: &Place) -> Result<String> {
 /// Starts a server that lives as long as the world.
 fn server(place: &Place, world: &World, endpoint: &str) -> Result<()> {
     let health = SocketAddr::from((CONTROL, 7480));
+    // JSON is YAML.
+    let configuration = json!({
+        "apiVersion": "config.berth.dev/v1alpha1",
+        "kind": "ServerConfiguration",
+        "backend": "kubernetes",
+        "kubernetes": { "kubeconfig": place.server().join("kubeconfig"), "namespace": NAMESPACE },
+        "cluster": { "apiEndpoints": [endpoint] },
+        "joinListen": join_address(),
+        "advertise": join_address(),
+        "healthListen": health,
+        "dataDir": place.server().join("data"),
+        "adminSocket": place.socket(),
+        "bundle": { "path": place.bundle() },
+    });
+    let file = place.configuration();
+    std::fs::write(&file, configuration.to_string()).context("writing the server's configuration")?;
     let mut server = command(server_program());
-    server.args(["run", "--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", endpoint]);
-    server.arg("--kubeconfig").arg(place.server().join("kubeconfig"));
-    server.arg("--data-dir").arg(place.server().join("data")).arg("--admin-socket").arg(place.socket());
-    server.args([
-        "--advertise",
-        &join_address(),
-        "--join-listen",
-        &join_address(),
-        "--health-listen",
-        &health.to_string(),
-    ]);
+    server.arg("run").arg("--config").arg(&file);
     let began = Instant::now();
     let log = world.start_process("berth-server", server)?;
     while !ready(health) {
@@ -104,9 +111,7 @@ fn bundle(place: &Place, ground: &Ground) -> Result<()> {
     let parts = ground.parts();
     let mut operator = command(server_program());
     operator.args(["bundle", "create"]).arg(place.bundle()).arg("--from").arg(parts.folder());
-    operator.arg("--program").arg(parts.kubelet()?).arg("--data-dir").arg(place.server().join("data"));
-    operator.env("BERTH_SERVER_BACKEND", "kubernetes");
-    operator.env("BERTH_SERVER_KUBECONFIG", place.server().join("kubeconfig"));
+    operator.arg("--program").arg(parts.kubelet()?).arg("--config").arg(place.configuration());
     let began = Instant::now();
     let made = listen(&mut operator, STEP_WITHIN, |_| {})?;
     if !made.status.success() {
