@@ -5,6 +5,7 @@ mod bundle;
 mod identity;
 mod line;
 mod service;
+mod standing;
 
 pub use bundle::BundleRpc;
 pub use service::{JoinRpc, Joins, Tracked};

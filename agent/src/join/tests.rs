@@ -1,5 +1,6 @@
 pub(crate) mod authority;
 pub(crate) mod server;
+mod standing;
 mod software;
 pub(crate) mod world;
 

@@ -23,6 +23,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
 use super::authority::Authority;
+use super::standing;
 use crate::ports::doubles::ManualClock;
 use crate::ports::doubles::MemorySupplier;
 use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
@@ -319,7 +320,7 @@ impl Member for Mutual {
 
     async fn attend(&self) -> Result<Box<dyn Attending>, LineError> {
         self.0.heard("attend");
-        Ok(Box::new(Standing(self.0.clone())))
+        Ok(Box::new(standing::Standing(self.0.clone())))
     }
 
     async fn renew(&self, request: &[u8]) -> Result<Renewed, LineError> {
@@ -381,27 +382,6 @@ impl Joining for Registering {
                 tokio::time::sleep(patience).await;
                 Err(LineError::Silent(patience))
             }
-        }
-    }
-}
-
-struct Standing(Double);
-
-#[async_trait]
-impl Attending for Standing {
-    async fn say(&mut self, said: AttendFromAgent) -> Result<(), LineError> {
-        self.0.heard(match said {
-            AttendFromAgent::Heartbeat => "Heartbeat",
-            AttendFromAgent::Health(_) => "Health",
-        });
-        Ok(())
-    }
-
-    async fn hear(&mut self) -> Result<AttendFromServer, LineError> {
-        let told = self.0.script().tells.pop_front();
-        match told {
-            Some(told) => told.map_err(|why| LineError::Refused(Box::new(why))),
-            None => std::future::pending().await,
         }
     }
 }
