@@ -132,7 +132,7 @@ fn waits(bundled: &Bundled, running: &Running, name: &str, code: &str) -> Value 
 
 fn assert_stands(machine: &Agent, path: &str, mode: u32, entry: &Value) {
     let at = machine.path(path);
-    let found = fs::symlink_metadata(&at).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let found = fs::symlink_metadata(&at).expect(path);
     assert!(found.is_file() && found.mode() & 0o7777 == mode, "{path} has the mode {:o}", found.mode());
     let digest = Digest::of(&fs::read(&at).expect("readable")).to_hex();
     assert_eq!(entry["sha256"], digest, "{path}");

@@ -3,7 +3,11 @@
 //! sides, goes on by itself once it is mended, and ends Ready. Then a reset gives the
 //! machine back. Numbers are rows of the catalogue of causes.
 
-#![expect(clippy::expect_used, reason = "a test stops where its world is not as it must be")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where its world is not as it must be"
+)]
 
 use std::net::SocketAddr;
 use std::path::Path;

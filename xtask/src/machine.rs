@@ -63,6 +63,14 @@ impl Place {
         self.folder.join("server")
     }
 
+    fn bundle(&self) -> PathBuf {
+        self.server().join("node.bundle")
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.server().join("server.yaml")
+    }
+
     fn socket(&self) -> PathBuf {
         self.server().join("admin.sock")
     }

@@ -52,6 +52,8 @@ enum Gate {
     Browser,
     /// What the images of docker-compose.yml are made of is built, once.
     Compose,
+    /// What bare machines stand on, and what makes nodes of them, is there, once.
+    Machines,
     /// Unit, integration and documentation tests.
     Tests,
     /// Every public word of the domain and the wire is explained.
@@ -138,6 +140,18 @@ impl Gate {
                     return Ok(Tally::default());
                 }
                 compose::programs()?;
+            }
+            Self::Machines => {
+                if !tools::machines_can_stand() && !options.unattended() {
+                    println!("LEFT OUT, as this host lacks something: tests on bare machines will not run");
+                    return Ok(Tally::default());
+                }
+                cluster::programs(&[Program::Kubelet])?;
+                let missing = berth_machine::missing();
+                if !missing.is_empty() {
+                    bail!("a bare machine needs\n  {}", missing.join("\n  "));
+                }
+                berth_machine::Ground::lay(&mut |line| println!("{line}"))?;
             }
             Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {

@@ -59,6 +59,18 @@ const PROGRAMS: &[Program] = &[
         install: Install::Apt("golang"),
     },
     Program {
+        call: &["mmdebstrap", "--version"],
+        there: runs,
+        wanted_by: "the root of bare machines",
+        install: Install::Apt("mmdebstrap"),
+    },
+    Program {
+        call: &["ip", "-Version"],
+        there: runs,
+        wanted_by: "the network of bare machines",
+        install: Install::Apt("iproute2"),
+    },
+    Program {
         call: &["faketime", "--version"],
         there: runs,
         wanted_by: "tests of clocks that are wrong",
@@ -139,6 +151,12 @@ impl Program {
     fn present(&self) -> bool {
         (self.there)(self.call)
     }
+}
+
+/// True if bare machines lack nothing here, but perhaps a kubelet that can be built.
+pub(crate) fn machines_can_stand() -> bool {
+    let kubelet = |what: &String| what.starts_with("a kubelet") && go_suffices().is_ok();
+    berth_machine::missing().iter().all(kubelet)
 }
 
 /// True if a cluster's programs are there already, or Go is to build them.

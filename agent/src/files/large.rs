@@ -75,6 +75,11 @@ impl Tree {
     /// by a second name for it: no byte is copied. Where the two lie on different file
     /// systems, or theirs knows no second names, it is copied.
     pub(crate) fn install(&self, from: &Path, to: &Path, mode: u32, digest: Digest) -> io::Result<()> {
+        // One that has a second name already belongs there: the two would be one file.
+        let (parent, name) = self.parent(from)?;
+        if rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_nlink > 1 {
+            return self.copy(from, to, mode, None, digest);
+        }
         match self.link_file(from, to, mode) {
             Err(error) if is_no_place_for_links(&error) => self.copy(from, to, mode, None, digest),
             other => other,

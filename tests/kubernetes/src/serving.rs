@@ -17,13 +17,23 @@ impl Cluster {
     /// # Errors
     /// It is not taken.
     pub fn ask_for_serving(&self, node: &str, kubeconfig: &Path) -> Result<String> {
-        let mut params = CertificateParams::new(vec![node.to_owned()]).context("naming a node")?;
+        let name = format!("csr-{node}");
+        self.ask_to_serve_as(node, kubeconfig, &name, &[node])?;
+        Ok(name)
+    }
+
+    /// The same under these names and addresses, by a request of this name.
+    ///
+    /// # Errors
+    /// It is not taken.
+    pub fn ask_to_serve_as(&self, node: &str, kubeconfig: &Path, name: &str, claimed: &[&str]) -> Result<()> {
+        let claimed: Vec<String> = claimed.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(claimed).context("naming a node")?;
         params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
         params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
         let key = KeyPair::generate().context("making a kubelet's key")?;
         let request = params.serialize_request(&key).context("making a kubelet's request")?;
         let request = request.pem().context("writing a kubelet's request")?;
-        let name = format!("csr-{node}");
         let object = json!({
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
@@ -39,6 +49,6 @@ impl Cluster {
         if status != 201 {
             bail!("the request {name} was not taken ({status}): {answer}");
         }
-        Ok(name)
+        Ok(())
     }
 }

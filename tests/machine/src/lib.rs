@@ -23,6 +23,7 @@
 //! started here ends with its owner, even if the owner is killed: see `clear.sh`.
 
 mod apt;
+mod control;
 mod ground;
 mod groups;
 mod image;
@@ -33,6 +34,7 @@ mod process;
 mod wanted;
 mod world;
 
+pub use control::control_plane;
 pub use ground::Ground;
 pub use machine::Machine;
 pub use network::{CONTROL, address};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use berth_kubernetes::{Cluster, Left, NAMESPACE, Options, Program, version};
+use berth_kubernetes::{Left, NAMESPACE, Program, version};
 use berth_machine::{CONTROL, Ground, World, missing};
 use serde_json::json;
 
@@ -33,6 +33,7 @@ pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> 
     if !alone && Left::find(&place.cluster())?.is_none() {
         let endpoint = control_plane(place)?;
         server(place, &world, &endpoint)?;
+        bundle(place, &ground)?;
     }
     let there = world.machines()?;
     for name in names.iter().filter(|name| there.iter().all(|machine| machine.name() != **name)) {
@@ -41,7 +42,6 @@ pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> 
         machine.put(&agent, "/usr/local/bin/berth-agent")?;
         println!("{name} runs at {} after {}", machine.address()?, seconds(began.elapsed()));
     }
-    let parts = ground.parts().folder().display().to_string();
     world.leave()?;
     println!("\nTo go on:");
     println!("  cargo xtask machine shell {}            # on the machine", names.join("|"));
@@ -50,7 +50,6 @@ pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> 
         let token = token(place)?;
         println!("  echo {token} >/run/token; berth-agent join {} --token-file /run/token", join_address());
     }
-    println!("What makes a node of it lies in {parts}, and the kubelet beside the control plane's programs.");
     println!("To end it, and to leave nothing behind:\n  cargo xtask machine down");
     Ok(true)
 }
@@ -63,10 +62,7 @@ pub(super) fn server_program() -> PathBuf {
 /// Starts a control plane that outlives this process; where its API server listens.
 fn control_plane(place: &Place) -> Result<String> {
     let began = Instant::now();
-    let options = Options { address: CONTROL.into(), folder: Some(place.cluster()), ..Options::default() };
-    let cluster = Cluster::start(&options)?;
-    cluster.install("base")?;
-    cluster.apply(&profile().to_string())?;
+    let cluster = berth_machine::control_plane(&place.cluster())?;
     println!("Kubernetes {} is ready after {}", version(), seconds(began.elapsed()));
     let endpoint = format!("https://{}", cluster.api().address());
     let account = cluster.account()?;
@@ -76,33 +72,27 @@ fn control_plane(place: &Place) -> Result<String> {
     Ok(endpoint)
 }
 
-/// What a kubelet must be told here: this host may have swap, and control groups
-/// of version 1, which Kubernetes 1.35 and later refuse unless told otherwise.
-fn profile() -> serde_json::Value {
-    let kubelet = json!({"failCgroupV1": false, "failSwapOn": false});
-    json!({
-        "apiVersion": "berth.dev/v1alpha1",
-        "kind": "NodeProfile",
-        "metadata": {"name": "default"},
-        "spec": {"kubelet": kubelet},
-    })
-}
-
 /// Starts a server that lives as long as the world.
 fn server(place: &Place, world: &World, endpoint: &str) -> Result<()> {
     let health = SocketAddr::from((CONTROL, 7480));
+    // JSON is YAML.
+    let configuration = json!({
+        "apiVersion": "config.berth.dev/v1alpha1",
+        "kind": "ServerConfiguration",
+        "backend": "kubernetes",
+        "kubernetes": { "kubeconfig": place.server().join("kubeconfig"), "namespace": NAMESPACE },
+        "cluster": { "apiEndpoints": [endpoint] },
+        "joinListen": join_address(),
+        "advertise": join_address(),
+        "healthListen": health,
+        "dataDir": place.server().join("data"),
+        "adminSocket": place.socket(),
+        "bundle": { "path": place.bundle() },
+    });
+    let file = place.configuration();
+    std::fs::write(&file, configuration.to_string()).context("writing the server's configuration")?;
     let mut server = command(server_program());
-    server.args(["run", "--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", endpoint]);
-    server.arg("--kubeconfig").arg(place.server().join("kubeconfig"));
-    server.arg("--data-dir").arg(place.server().join("data")).arg("--admin-socket").arg(place.socket());
-    server.args([
-        "--advertise",
-        &join_address(),
-        "--join-listen",
-        &join_address(),
-        "--health-listen",
-        &health.to_string(),
-    ]);
+    server.arg("run").arg("--config").arg(&file);
     let began = Instant::now();
     let log = world.start_process("berth-server", server)?;
     while !ready(health) {
@@ -113,6 +103,21 @@ fn server(place: &Place, world: &World, endpoint: &str) -> Result<()> {
         crate::process::pause()?;
     }
     println!("berth-server is ready at {} after {}", join_address(), seconds(began.elapsed()));
+    Ok(())
+}
+
+/// What the machines are made nodes of, as an operator makes it.
+fn bundle(place: &Place, ground: &Ground) -> Result<()> {
+    let parts = ground.parts();
+    let mut operator = command(server_program());
+    operator.args(["bundle", "create"]).arg(place.bundle()).arg("--from").arg(parts.folder());
+    operator.arg("--program").arg(parts.kubelet()?).arg("--config").arg(place.configuration());
+    let began = Instant::now();
+    let made = listen(&mut operator, STEP_WITHIN, |_| {})?;
+    if !made.status.success() {
+        bail!("no bundle was made; it said:\n{}{}", made.stdout, made.stderr);
+    }
+    println!("a bundle of node software is made after {}", seconds(began.elapsed()));
     Ok(())
 }
 

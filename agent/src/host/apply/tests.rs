@@ -6,9 +6,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use berth_domain::identity::Digest;
+
 use super::*;
 use crate::files::testing::{Fault, Striking};
 use crate::files::{Gate, Operation};
+use crate::plan::cached;
 
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
@@ -53,7 +56,22 @@ fn lived_in() -> tempfile::TempDir {
     fs::write(at("etc/sysctl.d/10-theirs.conf"), "theirs").expect("writable");
     fs::set_permissions(at("var/lib/kubelet/pki"), fs::Permissions::from_mode(0o777)).expect("own");
     symlink("theirs.pem", at("var/lib/kubelet/pki/current.pem")).expect("writable");
+    fs::create_dir_all(at("usr/local/bin")).expect("writable");
+    fs::write(at("usr/local/bin/kubelet"), "theirs").expect("writable");
+    for generation in 1..=3 {
+        let fetched = at(cached(Digest::of(program(generation).as_bytes()))
+            .to_str()
+            .expect("text")
+            .trim_start_matches('/'));
+        fs::create_dir_all(fetched.parent().expect("below")).expect("writable");
+        fs::write(fetched, program(generation)).expect("writable");
+    }
     root
+}
+
+/// What the agent has fetched.
+fn program(generation: u32) -> String {
+    format!("kubelet {generation}")
 }
 
 fn plan(generation: u32) -> Plan {
@@ -68,6 +86,13 @@ fn plan(generation: u32) -> Plan {
         steps: vec![
             Step::Directory { path: "/etc/cni/net.d".into(), mode: 0o755 },
             file("/etc/sysctl.d/90-berth.conf", 0o644, "same always".to_owned()),
+            Step::Install {
+                path: "/usr/local/bin/kubelet".into(),
+                mode: 0o755,
+                size: program(generation).len() as u64,
+                digest: Digest::of(program(generation).as_bytes()),
+                from: cached(Digest::of(program(generation).as_bytes())),
+            },
             Step::Directory { path: "/var/lib/kubelet/pki".into(), mode: 0o700 },
             file(&format!("/var/lib/kubelet/pki/{pem}"), 0o600, format!("key {generation}")),
             Step::Symlink { path: "/var/lib/kubelet/pki/current.pem".into(), target: pem.clone().into() },

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_domain::conversation::{
-    AttendFromAgent, AttendFromServer, CertificateRequest, Challenge, EnrollFromAgent, EnrollFromServer,
-    Hello, Issued, JoinFromAgent, JoinFromServer, Mechanism, Renewed, ServerProof,
+    AttendFromServer, CertificateRequest, Challenge, EnrollFromAgent, EnrollFromServer, Hello, Issued,
+    JoinFromAgent, JoinFromServer, Mechanism, Renewed, ServerProof,
 };
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
@@ -112,7 +112,7 @@ impl Double {
         vec![self.ca.sign_key(&key, "server", self.now(), Duration::from_secs(3600)), self.ca.der.clone()]
     }
 
-    fn heard(&self, name: &str) {
+    pub(super) fn heard(&self, name: &str) {
         self.script().heard.push(name.to_owned());
     }
 

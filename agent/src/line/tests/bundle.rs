@@ -15,7 +15,10 @@ pub(super) struct Bundles(pub(super) MemorySupplier);
 fn status(error: LineError) -> Status {
     match error {
         LineError::Refused(why) => refusal_to_status(&why),
-        other => Status::unavailable(other.to_string()),
+        lost @ (LineError::Lost
+        | LineError::Silent(_)
+        | LineError::Malformed(_)
+        | LineError::Foreign { .. }) => Status::unavailable(lost.to_string()),
     }
 }
 

@@ -1,0 +1,146 @@
+//! A world of bare machines: a real control plane beside them, a server in front of
+//! it with a bundle of node software, and the agent as the service that a machine's
+//! image has.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use berth_kubernetes::{Cluster, NAMESPACE};
+use berth_machine::{CONTROL, Ground, Machine, World, control_plane, ground_for_tests};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::process::binary;
+use crate::{Server, ServerOptions};
+
+/// What a machine may take from its start to Ready, on a busy host.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bare machines, and what they join.
+pub struct MachineWorld {
+    // In the order of their end: what calls the cluster before the cluster, and all
+    // before the network that they are in.
+    /// The server.
+    pub server: Server,
+    /// The cluster. Its API server verifies kubelets' certificates.
+    pub cluster: Cluster,
+    /// The network and the machines.
+    pub machines: World,
+    directory: TempDir,
+}
+
+impl MachineWorld {
+    /// A world without machines yet; the calling thread is in its network from now
+    /// on. Nothing, said loudly, where this host lacks something.
+    ///
+    /// # Panics
+    /// It does not stand; or something is missing where `CI` is true.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let ground = ground_for_tests().expect("what machines stand on")?;
+        let machines = World::start(&ground, None).expect("a world of machines");
+        machines.enter().expect("its network");
+        let directory = tempfile::Builder::new().prefix("berth-world-").tempdir().expect("a directory");
+        let cluster = control_plane(&directory.path().join("cluster")).expect("a control plane");
+        let join = SocketAddr::from((CONTROL, 7443));
+        let bundle = directory.path().join("node.bundle");
+        let options = ServerOptions::new(json!({
+            "backend": "kubernetes",
+            "kubernetes": {
+                "kubeconfig": cluster.account().expect("a kubeconfig of the server's account"),
+                "namespace": NAMESPACE,
+            },
+            "cluster": { "apiEndpoints": [format!("https://{}", cluster.api().address())] },
+            "joinListen": join,
+            "advertise": join,
+            "bundle": { "path": bundle },
+            "telemetry": { "logLevel": "info" },
+        }));
+        let server = Server::start(&directory.path().join("server/data"), "server", &options);
+        make_bundle(&server, &ground, &bundle);
+        Some(Self { server, cluster, machines, directory })
+    }
+
+    /// A machine that runs, with an agent that waits for its first start: as a
+    /// provisioner leaves it, the token a credential of systemd.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Machine {
+        let mut machine = self.machines.bare(name).expect("a new machine");
+        machine.put(&binary("berth-agent"), "/usr/local/bin/berth-agent").expect("the agent is put onto it");
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/berth-agent.service");
+        machine.put(&unit, "/etc/systemd/system/berth-agent.service").expect("its unit is put onto it");
+        self.write(&machine, "/etc/berth/agent.env", &format!("BERTH_AGENT_SERVER={CONTROL}:7443\n"));
+        machine.boot().expect("it runs");
+        machine
+    }
+
+    /// Gives a machine a token, and starts its agent without waiting for it.
+    pub fn join(&self, machine: &Machine) {
+        let token = self.server.token(&["--uses", "1", "--ttl", "1h"]);
+        self.write(machine, "/etc/credstore/join-token", &token);
+        machine
+            .sh("chmod 600 /etc/credstore/join-token; systemctl start --no-block berth-agent")
+            .expect("the agent starts");
+    }
+
+    /// Waits until a machine's Node is Ready and its agent attends; how long that took.
+    ///
+    /// # Panics
+    /// It is not, in time: with what agent, kubelet and server said.
+    pub fn ready(&self, machine: &Machine) -> Duration {
+        let began = Instant::now();
+        let attends = || machine.sh("systemctl is-active berth-agent").is_ok_and(|said| said == "active\n");
+        let node = self.cluster.wait_for_node(machine.name(), PATIENCE);
+        while node.is_ok() && !attends() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if node.is_err() || !attends() {
+            let units = "journalctl --no-pager --output=cat --lines=60 --unit=berth-agent; \
+                journalctl --no-pager --output=cat --lines=30 --unit=kubelet --unit=containerd";
+            panic!(
+                "{} did not become a node: {node:?}\nthe machine:\n{}\nthe server:\n{}",
+                machine.name(),
+                machine.sh(units).unwrap_or_default(),
+                self.server.process().stderr()
+            );
+        }
+        began.elapsed()
+    }
+
+    /// Runs kubectl as an administrator; its output.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.cluster.kubectl(arguments).expect("kubectl")
+    }
+
+    /// Waits until kubectl says this: what runs is seen a moment later.
+    pub fn kubectl_says(&self, arguments: &[&str], wanted: &str) {
+        let mut last = String::new();
+        let within = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < within {
+            last = self.cluster.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}"));
+            if last == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("kubectl {} never said {wanted:?}, but {last:?}", arguments.join(" "));
+    }
+
+    fn write(&self, machine: &Machine, path: &str, text: &str) {
+        let file = self.directory.path().join("put");
+        std::fs::write(&file, text).expect("a file to put");
+        machine.put(&file, path).expect("a file is put onto a machine");
+    }
+}
+
+/// Made by the operator's command, of what makes a node.
+fn make_bundle(server: &Server, ground: &Ground, bundle: &Path) {
+    let parts = ground.parts();
+    let text = |path: &Path| path.display().to_string();
+    let kubelet = text(&parts.kubelet().expect("a kubelet"));
+    let (bundle, from) = (text(bundle), text(parts.folder()));
+    let words = ["bundle", "create", &bundle, "--from", &from, "--program", &kubelet];
+    // The server looks for it again and again; joins before that wait, and go on.
+    let _made = server.operate(&words).expect_success();
+}

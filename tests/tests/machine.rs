@@ -1,0 +1,171 @@
+//! The whole of it, on bare machines: nothing of Kubernetes on them, one token, and
+//! at the end Nodes that run pods; then given back as they were.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where something is not as expected"
+)]
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use berth_machine::{CONTROL, Machine, PODS};
+use berth_tests::{MachineWorld, eventually};
+use serde_json::{Value, json};
+
+#[test]
+fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
+    let Some(world) = MachineWorld::start() else { return };
+    let (one, other) = (world.machine("n1"), world.machine("n2"));
+    let before = everything(&one);
+
+    // Both at once, by the bundle alone: there is no way to any registry.
+    world.join(&one);
+    world.join(&other);
+    let waited = thread::scope(|scope| {
+        let of_other = scope.spawn(|| world.ready(&other));
+        [world.ready(&one), of_other.join().unwrap_or_else(|_| panic!("n2 did not become a node"))]
+    });
+    println!("bare to Ready, two at once: {waited:?}");
+
+    let address = pods_run(&world);
+    // Over the network, from a pod of the other node, whose address it sees.
+    world.kubectl_says(
+        &["exec", "client", "--", "wget", "-q", "-O", "-", &format!("http://{address}/")],
+        "a page\n",
+    );
+    serving_certificates_are_their_own(&world, &one);
+    a_node_that_claims_what_is_not_its_own_gets_nothing(&world, &one, &other);
+
+    world.kubectl(&["delete", "pod", "web", "--wait=false"]);
+    one.sh("systemctl stop berth-agent").expect("the agent stops");
+    one.sh("berth-agent leave && berth-agent reset --forget-machine").expect("it gives the machine back");
+    let after = everything(&one);
+    let difference: Vec<&String> =
+        before.symmetric_difference(&after).filter(|line| !is_explained(line)).collect();
+    assert!(difference.is_empty(), "the machine is not as it was: {difference:#?}");
+
+    // It can come again.
+    world.join(&one);
+    world.ready(&one);
+}
+
+/// A web server on n1 and a client on n2: they run, log and take commands; the web
+/// server's address.
+fn pods_run(world: &MachineWorld) -> String {
+    let serve =
+        "echo hello from $(hostname); mkdir /www; echo a page >/www/index.html; exec httpd -f -p 80 -h /www";
+    let pods = [pod("web", "n1", serve), pod("client", "n2", "exec sleep 3600")];
+    world.cluster.apply(&pods.map(|pod| pod.to_string()).join("\n---\n")).expect("pods are taken");
+    for name in ["web", "client"] {
+        world.kubectl_says(&["get", "pod", name, "--output=jsonpath={.status.phase}"], "Running");
+    }
+    world.kubectl_says(&["logs", "web"], "hello from web\n");
+    world.kubectl_says(&["exec", "web", "--", "hostname"], "web\n");
+    let address = world.kubectl(&["get", "pod", "web", "--output=jsonpath={.status.podIP}"]);
+    let range = world.kubectl(&["get", "node", "n1", "--output=jsonpath={.spec.podCIDR}"]);
+    assert!(
+        range.ends_with(".0/24") && address.starts_with(range.trim_end_matches("0/24")),
+        "{address} {range}"
+    );
+    address
+}
+
+fn pod(name: &str, node: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "c", "image": PODS, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
+            }],
+        },
+    })
+}
+
+/// `kubectl exec` went over a verified certificate: here is who approved it.
+fn serving_certificates_are_their_own(world: &MachineWorld, one: &Machine) {
+    let requests = world.cluster.api().get(REQUESTS).expect("requests");
+    let items = requests["items"].as_array().cloned().unwrap_or_default();
+    let serving: Vec<Value> = items
+        .into_iter()
+        .filter(|request| request["spec"]["signerName"] == "kubernetes.io/kubelet-serving")
+        .filter(|request| request["spec"]["username"] == format!("system:node:{}", one.name()))
+        .collect();
+    assert_eq!(serving.len(), 1, "{serving:#?}");
+    assert_eq!(serving[0]["status"]["conditions"][0]["reason"], "BerthDialledBack", "{serving:#?}");
+}
+
+/// The node, by its own identity, asks for names that are another's, the cluster's, or
+/// everybody's; the operator reads which and why.
+fn a_node_that_claims_what_is_not_its_own_gets_nothing(world: &MachineWorld, one: &Machine, other: &Machine) {
+    let kubeconfig = world.cluster.node_kubeconfig("n1").expect("the node's identity");
+    let address = |machine: &Machine| machine.address().expect("an address").to_string();
+    let (own, others, servers) = (address(one), address(other), CONTROL.to_string());
+    let claims = [
+        [others.as_str(), "n1"],
+        [servers.as_str(), "n1"],
+        [own.as_str(), "kubernetes"],
+        [own.as_str(), "*.example"],
+        [own.as_str(), "n2"],
+    ];
+    for (number, claim) in claims.iter().enumerate() {
+        let name = format!("false-{number}");
+        world.cluster.ask_to_serve_as("n1", &kubeconfig, &name, claim).expect("a node may ask");
+        let wrong = if claim[0] == own { claim[1] } else { claim[0] };
+        eventually(&format!("a word on {claim:?}"), SEEN_WITHIN, || {
+            let told = world.server.admin_json(&["nodes", "show", "n1"]).to_string();
+            ["SERVING_NAME_UNPROVEN", &name, wrong].iter().all(|word| told.contains(word)).then_some(())
+        });
+        let path = format!("{REQUESTS}/{name}");
+        let request = world.cluster.api().get(&path).expect("the request is there");
+        assert_eq!(request["status"], json!({}), "{claim:?}");
+        world.kubectl(&["delete", "certificatesigningrequest", &name]);
+    }
+}
+
+/// All there is of the machine: files with their modes and contents, units, mounts,
+/// links, routes, rules.
+fn everything(machine: &Machine) -> BTreeSet<String> {
+    let said = machine.run(&["/bin/sh", "-c", EVERYTHING], Duration::from_secs(60)).expect("a shell");
+    assert!(said.stdout.lines().count() > 1000, "{}", said.stderr);
+    said.stdout.lines().map(str::to_owned).collect()
+}
+
+/// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
+const SEEN_WITHIN: Duration = Duration::from_secs(20);
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+const EVERYTHING: &str = r"
+list() { find $1 -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
+  -o -path /var/log/journal -o -path /var/lib/systemd -o -path /etc/credstore \) -prune -o -printf '%M %u %p %l\n'; }
+list /; list /var
+find /etc /opt /usr/local /var/lib -xdev -type f -not -path '/var/lib/systemd/*' -not -path '/etc/credstore/*' -exec sha256sum {} +
+systemctl list-unit-files --state=enabled --plain --no-legend
+systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1
+cut -d' ' -f1-3 /proc/mounts
+ip -o link | cut -d' ' -f2 | cut -d@ -f1
+ip route; ip -6 route
+nft list ruleset
+sysctl -a 2>/dev/null | grep -E '^net.(ipv4.ip_forward|bridge.*|ipv6.conf.all.forwarding)'
+";
+
+/// docs/machine.md: the packet filter's tables that a kubelet has made stay, empty, with
+/// chains that let all pass.
+fn is_explained(line: &str) -> bool {
+    let chains =
+        ["chain OUTPUT {", "chain INPUT {", "chain PREROUTING {", "chain POSTROUTING {", "chain FORWARD {"];
+    let line = line.trim();
+    line.is_empty()
+        || line == "}"
+        || chains.contains(&line)
+        || (line.starts_with("table ip") && line.ends_with('{'))
+        || (line.starts_with("type ") && line.ends_with("policy accept;"))
+}
