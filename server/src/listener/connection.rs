@@ -192,14 +192,15 @@ async fn open(
 /// The connection as HTTP/2 is served on it.
 type Connection = http2::Connection<TokioIo<Gathering<Counted>>, Requests, TokioExecutor>;
 /// What comes is counted until it is known to be HTTP/2.
-type Counted = InspectReader<TlsStream<TcpStream>, Box<dyn FnMut(&[u8]) + Send>>;
+type Counted = InspectReader<TlsStream<TcpStream>, Count>;
+type Count = Box<dyn FnMut(&[u8]) + Send>;
 
 /// Made apart from the future that drives it, and boxed: a future keeps room for
 /// whatever was moved through it, for as long as the connection stands.
 fn http2_over(front: &Front, lane: Lane, stream: TlsStream<TcpStream>, peer: Peer) -> Pin<Box<Connection>> {
     let (door, limits) = front.lane(lane);
     let standing = Arc::clone(&peer.standing);
-    let count: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| standing.receive(bytes.len()));
+    let count: Count = Box::new(move |bytes| standing.receive(bytes.len()));
     let counted = InspectReader::new(stream, count);
     let requests = Requests { routes: door.routes.clone(), peer, message_bytes: limits.message_bytes };
     Box::pin(door.http.serve_connection(TokioIo::new(Gathering::new(counted)), requests))

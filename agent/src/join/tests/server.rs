@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use berth_domain::conversation::{
     AttendFromServer, CertificateRequest, Challenge, EnrollFromAgent, EnrollFromServer, Hello, Issued,
-    JoinFromAgent, JoinFromServer, Mechanism, Renewed, ServerProof,
+    Mechanism, ServerProof,
 };
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash};
@@ -28,8 +28,8 @@ use self::member::Mutual;
 use super::authority::Authority;
 use crate::ports::doubles::ManualClock;
 use crate::ports::doubles::MemorySupplier;
-use crate::ports::server::{Attending, Enrollment, Joining, LineError, Member, Server, Stranger};
-use crate::ports::{Clock as _, Credential, NodeKey, Supplier};
+use crate::ports::server::{Enrollment, LineError, Member, Server, Stranger};
+use crate::ports::{Clock as _, Credential, NodeKey};
 
 /// What the server is told to do; by default, what is right.
 #[derive(Default)]
