@@ -161,13 +161,16 @@ impl fmt::Debug for Content {
     }
 }
 
+/// How a file begins that the agent itself has written, not a bundle.
+pub(crate) const WRITTEN: &str = "# Written by berth-agent";
+
 /// The first line of every file whose format has comments.
 fn provenance(cluster: Option<&str>) -> String {
     match cluster {
         Some(cluster) => {
-            format!("# Written by berth-agent for cluster {cluster}; berth-agent reset removes it.\n")
+            format!("{WRITTEN} for cluster {cluster}; berth-agent reset removes it.\n")
         }
-        None => "# Written by berth-agent; berth-agent reset removes it.\n".to_owned(),
+        None => format!("{WRITTEN}; berth-agent reset removes it.\n"),
     }
 }
 

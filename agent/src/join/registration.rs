@@ -170,7 +170,12 @@ async fn ready(
                         }
                         JoinFromServer::PodRoutes(routes) => {
                             network.told(routes).await;
-                            break Failing { network: network.problem().await, ..failing };
+                            let problem = network.problem().await;
+                            // Without news nothing is said: the server's Ready may be
+                            // on its way, and with it the end of the line.
+                            if problem != failing.network {
+                                break Failing { network: problem, ..failing };
+                            }
                         }
                         other @ (JoinFromServer::Profile(_)
                         | JoinFromServer::ConfigurationRecorded

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::node::{KUBELETS, first, program};
 use super::{Roots, images, read, system};
-use crate::plan::{Binaries, CONTAINERD, Installed, KUBELET, Unit, WANTS};
+use crate::plan::{Binaries, CONTAINERD, Installed, KUBELET, Unit, WANTS, WRITTEN};
 
 /// Looks for it. `owned` says whether a file is Berth's. Blocks for file reads.
 #[must_use]
@@ -33,8 +33,14 @@ fn unit(root: &Path, name: &str, owned: &dyn Fn(&Path) -> bool) -> Unit {
     let is_theirs = |path: &PathBuf| {
         read::below(root, &path.to_string_lossy()).symlink_metadata().is_ok() && !owned(path)
     };
+    // A unit that came in a bundle is in Berth's record too, and is not the agent's to
+    // write anew.
+    let is_brought = |path: &PathBuf| {
+        let text = std::fs::read_to_string(read::below(root, &path.to_string_lossy())).unwrap_or_default();
+        is_theirs(path) || !(text.is_empty() || text.starts_with(WRITTEN))
+    };
     let mut paths = UNIT_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
-    Unit { fragment: paths.find(is_theirs), enabled: is_theirs(&Path::new(WANTS).join(name)) }
+    Unit { fragment: paths.find(is_brought), enabled: is_theirs(&Path::new(WANTS).join(name)) }
 }
 
 /// Whether the plugin that every pod needs is there.
