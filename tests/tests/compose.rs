@@ -45,7 +45,7 @@ fn the_stack_takes_20_machines_while_its_replicas_restart_and_leaves_nothing() {
     tell("the first nodes are Ready");
 
     thread::scope(|scope| {
-        let more = scope.spawn(|| stack.up(MACHINES));
+        let more = scope.spawn(|| stack.scale(MACHINES));
         for replica in of(&stack, "berth-server") {
             stack.restart(&replica).expect("a replica restarts");
             eventually("the replica that was restarted, healthy", PATIENCE, || {
