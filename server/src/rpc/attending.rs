@@ -7,7 +7,6 @@ use std::time::Duration;
 use berth_domain::conversation::{AttendFromAgent, AttendFromServer};
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::phase::Phase;
-use berth_domain::pods::PodNetwork;
 use berth_proto::join::v1;
 use berth_proto::{attend_from_agent, attend_to_agent};
 use tokio_stream::StreamExt as _;
@@ -41,8 +40,7 @@ impl Joins {
         let mut changes = self.registry.watch(&node.identity.name);
         // What of its checks does not hold, once it has said so.
         let mut failing = None;
-        let network = self.network(member).await?;
-        let mut routes = Routes::of(self.registry.as_ref(), &node.identity.name, network);
+        let mut routes = self.routes(member).await;
         let terms = AttendFromServer::Terms {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
@@ -51,8 +49,8 @@ impl Joins {
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
         let mut silent = tokio::time::Instant::now() + patience;
         loop {
-            if let Some(routes) = routes.news() {
-                let told = AttendFromServer::PodRoutes(routes);
+            if let Some(news) = routes.as_mut().and_then(Routes::news) {
+                let told = AttendFromServer::PodRoutes(news);
                 answers.say(Ok(attend_to_agent(&told))).await?;
             }
             let heard = tokio::select! {
@@ -75,7 +73,7 @@ impl Joins {
                     self.note_standing(member, failing.as_deref()).await?;
                     continue;
                 }
-                () = routes.changed() => continue,
+                () = changed(&mut routes) => continue,
                 () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
                 heard = requests.next() => heard,
             };
@@ -83,6 +81,9 @@ impl Joins {
             let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
             match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
                 AttendFromAgent::Heartbeat => {
+                    if routes.is_none() {
+                        routes = self.routes(member).await;
+                    }
                     self.vouch(member, from).await?;
                     let now = self.clock.now();
                     let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
@@ -96,11 +97,19 @@ impl Joins {
         }
     }
 
-    /// Who makes the network of a member's pods.
-    async fn network(&self, member: &Member) -> Result<PodNetwork, Ending> {
-        let profile = self.profiles.profile(member.node()).await;
-        let profile = profile.map_err(|error| error.into_diagnosis(Phase::Registration, self.clock.now()))?;
-        Ok(profile.network)
+    /// What a member must know of other nodes' pods, by its profile. One that cannot be
+    /// had keeps no node from attending, which needs its line to renew: it is asked for
+    /// again at the next heartbeat.
+    async fn routes<'a>(&'a self, member: &'a Member) -> Option<Routes<'a>> {
+        let node = member.node();
+        match self.profiles.profile(node).await {
+            Ok(profile) => Some(Routes::of(self.registry.as_ref(), &node.identity.name, profile.network)),
+            Err(error) => {
+                let why = error.into_diagnosis(Phase::Registration, self.clock.now());
+                tracing::debug!(%why, "no routes can be told yet");
+                None
+            }
+        }
     }
 
     /// A kubelet that attends asks for a new serving certificate when the old one ends.
@@ -117,5 +126,13 @@ impl Joins {
         let noted =
             note_standing(self.cluster.as_ref(), self.registry.as_ref(), member.node(), failing, now).await;
         noted.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
+    }
+}
+
+/// Waits until there may be news of routes.
+async fn changed(routes: &mut Option<Routes<'_>>) {
+    match routes {
+        Some(routes) => routes.changed().await,
+        None => std::future::pending().await,
     }
 }
