@@ -48,7 +48,7 @@ fn each_right_that_is_taken_away_is_named_by_whoever_needs_it() {
     for scope in SCOPES {
         let all = world.cluster.rules(scope).expect("rules");
         for (place, rule) in all.iter().enumerate() {
-            if is_of_cleaning(rule) {
+            if is_of_cleaning(rule) || is_of_serving(rule) {
                 continue;
             }
             let mut rest = all.clone();
@@ -87,6 +87,11 @@ fn is_of_cleaning(rule: &Value) -> bool {
     let is = |resource: &str| rule["resources"] == json!([resource]);
     (is("leases") && rule["resourceNames"] != json!(["kube-controller-manager"]))
         || (is("jointokens") && rule["verbs"] == json!(["delete"]))
+}
+
+/// What is needed where a kubelet has an address of its own: `machine.rs` takes it away.
+fn is_of_serving(rule: &Value) -> bool {
+    rule["resourceNames"] == json!(["kubernetes.io/kubelet-serving"])
 }
 
 /// Does what needs this rule.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
+use berth_kubernetes::Deed;
 use berth_machine::{CONTROL, Machine, PODS};
 use berth_tests::{MachineWorld, eventually};
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
     );
     serving_certificates_are_their_own(&world, &one);
     a_node_that_claims_what_is_not_its_own_gets_nothing(&world, &one, &other);
+    the_right_to_approve_is_named_while_it_lacks(&world, &one);
 
     world.kubectl(&["delete", "pod", "web", "--wait=false"]);
     one.sh("systemctl stop berth-agent").expect("the agent stops");
@@ -96,7 +98,7 @@ fn serving_certificates_are_their_own(world: &MachineWorld, one: &Machine) {
     let items = requests["items"].as_array().cloned().unwrap_or_default();
     let serving: Vec<Value> = items
         .into_iter()
-        .filter(|request| request["spec"]["signerName"] == "kubernetes.io/kubelet-serving")
+        .filter(|request| request["spec"]["signerName"] == SERVING)
         .filter(|request| request["spec"]["username"] == format!("system:node:{}", one.name()))
         .collect();
     assert_eq!(serving.len(), 1, "{serving:#?}");
@@ -131,6 +133,39 @@ fn a_node_that_claims_what_is_not_its_own_gets_nothing(world: &MachineWorld, one
     }
 }
 
+/// A rightful request waits for the rule that lets the server approve it, and for
+/// nothing else.
+fn the_right_to_approve_is_named_while_it_lacks(world: &MachineWorld, one: &Machine) {
+    let all = world.cluster.rules(None).expect("rules");
+    let rest: Vec<Value> =
+        all.iter().filter(|rule| rule["resourceNames"] != json!([SERVING])).cloned().collect();
+    assert_eq!(rest.len() + 1, all.len(), "{all:#?}");
+    let change = |rules: &[Value], allowed: bool| {
+        world.cluster.set_rules(None, rules).expect("they are taken");
+        let (group, resource) = ("certificates.k8s.io", "signers");
+        let deed = Deed { namespace: None, verb: "approve", group, resource, name: SERVING };
+        eventually("the API server heeds it", SEEN_WITHIN, || {
+            (world.cluster.account_may(&deed).expect("an answer") == allowed).then_some(())
+        });
+    };
+    change(&rest, false);
+    let kubeconfig = world.cluster.node_kubeconfig("n1").expect("the node's identity");
+    let address = one.address().expect("an address").to_string();
+    world.cluster.ask_to_serve_as("n1", &kubeconfig, "rightful", &[&address, "n1"]).expect("a node may ask");
+    eventually("a word on the rule", SEEN_WITHIN, || {
+        let told = world.server.admin_json(&["nodes", "show", "n1"]).to_string();
+        ["CLUSTER_PERMISSION_MISSING", "signers", "approve"]
+            .iter()
+            .all(|word| told.contains(word))
+            .then_some(())
+    });
+    change(&all, true);
+    eventually("the request is approved", SEEN_WITHIN, || {
+        let request = world.cluster.api().get(&format!("{REQUESTS}/rightful")).ok()?;
+        (request["status"]["conditions"][0]["reason"] == "BerthDialledBack").then_some(())
+    });
+}
+
 /// All there is of the machine: files with their modes and contents, units, mounts,
 /// links, routes, rules.
 fn everything(machine: &Machine) -> BTreeSet<String> {
@@ -141,6 +176,7 @@ fn everything(machine: &Machine) -> BTreeSet<String> {
 
 /// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
+const SERVING: &str = "kubernetes.io/kubelet-serving";
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 const EVERYTHING: &str = r"
