@@ -70,6 +70,9 @@ const LOSSES: [Code; 4] = [Code::Unavailable, Code::Cancelled, Code::DeadlineExc
 pub(super) struct Talk<Out, In> {
     out: mpsc::Sender<Out>,
     heard: Streaming<In>,
+    /// What the server had said before it ended the call, found when something was to
+    /// be said to it.
+    unheard: Option<In>,
     meaning: Meaning,
     span: Call,
 }
@@ -88,7 +91,7 @@ impl<Out: Send + 'static, In: Send + 'static> Talk<Out, In> {
         let mut span = Call::begin(method, &meaning.connection);
         let request = span.carry(ReceiverStream::new(unsent));
         match timeout(ANSWER, call(request)).await {
-            Ok(Ok(response)) => Ok(Self { out, heard: response.into_inner(), meaning, span }),
+            Ok(Ok(response)) => Ok(Self { out, heard: response.into_inner(), unheard: None, meaning, span }),
             Ok(Err(status)) => {
                 span.end(status.code());
                 Err(meaning.of(&status))
@@ -100,19 +103,27 @@ impl<Out: Send + 'static, In: Send + 'static> Talk<Out, In> {
         }
     }
 
+    /// Says something, unless the server has ended the call: what it had said before is
+    /// then the next to be heard, and perhaps all that was wanted.
     pub(super) async fn say(&mut self, message: Out) -> Result<(), LineError> {
-        if self.out.send(message).await.is_ok() {
+        if self.unheard.is_some() || self.out.send(message).await.is_ok() {
             return Ok(());
         }
-        // The server has ended the call: it may have said why.
         match self.hear(Some(LAST_WORD)).await {
-            Ok(_) | Err(LineError::Silent(_)) => Err(LineError::Lost),
+            Ok(said) => {
+                self.unheard = Some(said);
+                Ok(())
+            }
+            Err(LineError::Silent(_)) => Err(LineError::Lost),
             Err(reason) => Err(reason),
         }
     }
 
     /// The next message; dropped without loss.
     pub(super) async fn hear(&mut self, patience: Option<Duration>) -> Result<In, LineError> {
+        if let Some(said) = self.unheard.take() {
+            return Ok(said);
+        }
         let heard = match patience {
             Some(patience) => match timeout(patience, self.heard.message()).await {
                 Ok(heard) => heard,
