@@ -11,7 +11,7 @@ use berth_domain::identity::{Digest, Digesting};
 
 use crate::files::{State, Tree, pieces};
 use crate::plan::{CACHE, cached};
-use crate::ports::{Depot, DepotError, Draft, Stage};
+use crate::ports::{Depot, DepotError, Draft, FileError, Stage};
 
 /// The depot of a machine.
 pub struct FileDepot {
@@ -42,18 +42,15 @@ impl FileDepot {
     pub fn forget(&self) -> Result<(), DepotError> {
         self.clear()?;
         for name in [SIGNATURE, MANIFEST] {
-            self.state.remove(name).map_err(not_written(&self.state.path(name)))?;
+            self.state.remove(name).map_err(FileError::not_written(self.state.path(name)))?;
         }
-        self.state.remove_if_empty().map_err(not_written(Path::new(CACHE)))
+        Ok(self.state.remove_if_empty().map_err(FileError::not_written(CACHE))?)
     }
 }
 
 impl Depot for FileDepot {
     fn kept(&self) -> Result<Option<Signed>, DepotError> {
-        let read = |name: &str| {
-            let path = self.state.path(name);
-            self.state.read(name).map_err(|cause| DepotError::NotRead { path, cause })
-        };
+        let read = |name: &str| self.state.read(name).map_err(FileError::not_read(self.state.path(name)));
         let (Some(manifest), Some(signature)) = (read(MANIFEST)?, read(SIGNATURE)?) else { return Ok(None) };
         // What cannot be read any more is asked for again.
         let signature = serde_json::from_slice::<Signature>(&signature).ok();
@@ -63,44 +60,43 @@ impl Depot for FileDepot {
 
     fn keep(&self, signed: &Signed) -> Result<(), DepotError> {
         let write = |name: &str, content: &[u8]| {
-            self.state.write(name, content).map_err(not_written(&self.state.path(name)))
+            self.state.write(name, content).map_err(FileError::not_written(self.state.path(name)))
         };
         write(MANIFEST, &signed.manifest)?;
         let signature = serde_json::to_vec_pretty(&signed.signature).map_err(io::Error::from);
-        write(SIGNATURE, &signature.map_err(not_written(&self.state.path(SIGNATURE)))?)
+        write(SIGNATURE, &signature.map_err(FileError::not_written(self.state.path(SIGNATURE)))?)?;
+        Ok(())
     }
 
     fn free(&self) -> Result<u64, DepotError> {
         let path = Path::new(CACHE);
         let free = self.state.prepare().and_then(|()| self.tree.free(path));
-        free.map_err(|cause| DepotError::NotRead { path: path.to_owned(), cause })
+        Ok(free.map_err(FileError::not_read(path))?)
     }
 
     fn draft(&self, blob: Digest, size: u64) -> Result<Stage, DepotError> {
         let whole = cached(blob);
-        let not_read = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| DepotError::NotRead { path, cause }
-        };
         // It was verified before it got its name; the disk may have changed it since.
-        match self.tree.digest(&whole).map_err(not_read(&whole))? {
+        match self.tree.digest(&whole).map_err(FileError::not_read(&whole))? {
             Some(found) if found == (size, blob) => return Ok(Stage::Whole),
-            Some(_) => self.tree.remove(&whole).map_err(not_written(&whole))?,
+            Some(_) => self.tree.remove(&whole).map_err(FileError::not_written(&whole))?,
             None => {}
         }
         let path = self.parts.path(&blob.to_hex());
-        self.blobs.prepare().map_err(not_written(&whole))?;
-        self.parts.prepare().map_err(not_written(&path))?;
-        let mut file = self.tree.append(&path).map_err(not_written(&path))?;
+        self.blobs.prepare().map_err(FileError::not_written(&whole))?;
+        self.parts.prepare().map_err(FileError::not_written(&path))?;
+        let mut file = self.tree.append(&path).map_err(FileError::not_written(&path))?;
         let (mut offset, mut digesting) = (0, Digesting::default());
         pieces(&mut file, |piece| {
             offset += piece.len() as u64;
             digesting.add(piece);
             Ok(())
         })
-        .map_err(not_read(&path))?;
+        .map_err(FileError::not_read(&path))?;
         if offset > size {
-            file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(not_written(&path))?;
+            file.set_len(0)
+                .and_then(|()| file.seek(SeekFrom::Start(0)))
+                .map_err(FileError::not_written(&path))?;
             (offset, digesting) = (0, Digesting::default());
         }
         let tree = self.tree.clone();
@@ -110,10 +106,10 @@ impl Depot for FileDepot {
     fn clear(&self) -> Result<(), DepotError> {
         for state in [&self.parts, &self.blobs] {
             let none = state.path("");
-            for name in state.names().map_err(not_written(&none))? {
-                state.remove(&name).map_err(not_written(&state.path(&name)))?;
+            for name in state.names().map_err(FileError::not_written(&none))? {
+                state.remove(&name).map_err(FileError::not_written(&state.path(&name)))?;
             }
-            state.remove_if_empty().map_err(not_written(&none))?;
+            state.remove_if_empty().map_err(FileError::not_written(&none))?;
         }
         Ok(())
     }
@@ -133,7 +129,7 @@ impl FileDraft {
     fn thrown_away(&self, found: String) -> DepotError {
         match self.tree.remove(&self.path) {
             Ok(()) => DepotError::Damaged { blob: self.blob, found },
-            Err(cause) => DepotError::NotWritten { path: self.path.clone(), cause },
+            Err(cause) => FileError::not_written(&self.path)(cause).into(),
         }
     }
 }
@@ -148,7 +144,7 @@ impl Draft for FileDraft {
         if next > self.size {
             return Err(self.thrown_away(format!("more than its {} bytes", self.size)));
         }
-        self.file.write_all(bytes).map_err(not_written(&self.path))?;
+        self.file.write_all(bytes).map_err(FileError::not_written(&self.path))?;
         self.digesting.add(bytes);
         self.offset = next;
         Ok(())
@@ -160,14 +156,9 @@ impl Draft for FileDraft {
             return Err(self.thrown_away(format!("{} bytes and the SHA-256 {found}", self.offset)));
         }
         let whole = cached(self.blob);
-        self.file.sync_all().map_err(not_written(&self.path))?;
-        self.tree.rename(&self.path, &whole).map_err(not_written(&whole))
+        self.file.sync_all().map_err(FileError::not_written(&self.path))?;
+        Ok(self.tree.rename(&self.path, &whole).map_err(FileError::not_written(&whole))?)
     }
-}
-
-fn not_written(path: &Path) -> impl FnOnce(io::Error) -> DepotError {
-    let path = path.to_owned();
-    move |cause| DepotError::NotWritten { path, cause }
 }
 
 const MANIFEST: &str = "manifest.json";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{STATE_DIRECTORY, State, Tree};
-use crate::ports::{Journal, JournalEntry, JournalError, Loaded};
+use crate::ports::{FileError, Journal, JournalEntry, Loaded};
 
 /// The journal in the agent's state directory.
 pub struct FileJournal {
@@ -38,22 +38,22 @@ impl FileJournal {
 }
 
 impl Journal for FileJournal {
-    fn load(&self) -> Result<Loaded, JournalError> {
-        let not_read = |cause| JournalError::NotRead { path: self.file(), cause };
-        let Some(content) = self.state.read(FILE).map_err(not_read)? else { return Ok(Loaded::default()) };
+    fn load(&self) -> Result<Loaded, FileError> {
+        let not_read = || FileError::not_read(self.file());
+        let Some(content) = self.state.read(FILE).map_err(not_read())? else { return Ok(Loaded::default()) };
         if let Some(entry) = parse(&content) {
             return Ok(Loaded { entry, set_aside: None });
         }
-        self.state.write(CORRUPT, &content).and_then(|()| self.state.remove(FILE)).map_err(not_read)?;
+        self.state.write(CORRUPT, &content).and_then(|()| self.state.remove(FILE)).map_err(not_read())?;
         Ok(Loaded { entry: JournalEntry::default(), set_aside: Some(self.state.path(CORRUPT)) })
     }
 
-    fn save(&self, entry: &JournalEntry) -> Result<(), JournalError> {
+    fn save(&self, entry: &JournalEntry) -> Result<(), FileError> {
         let written = Written { version: VERSION, entry: entry.clone() };
         serde_json::to_vec_pretty(&written)
             .map_err(io::Error::from)
             .and_then(|content| self.state.write(FILE, &content))
-            .map_err(|cause| JournalError::NotWritten { path: self.file(), cause })
+            .map_err(FileError::not_written(self.file()))
     }
 }
 
@@ -82,7 +82,7 @@ mod memory {
     use std::path::PathBuf;
     use std::sync::{Arc, Mutex, PoisonError};
 
-    use crate::ports::{Journal, JournalEntry, JournalError, Loaded};
+    use crate::ports::{FileError, Journal, JournalEntry, Loaded};
 
     /// A journal that lasts as long as its last clone.
     #[derive(Clone, Default)]
@@ -98,7 +98,7 @@ mod memory {
     }
 
     impl Journal for MemoryJournal {
-        fn load(&self) -> Result<Loaded, JournalError> {
+        fn load(&self) -> Result<Loaded, FileError> {
             let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
             if content.is_empty() {
                 return Ok(Loaded::default());
@@ -111,10 +111,10 @@ mod memory {
             Ok(Loaded { entry: JournalEntry::default(), set_aside })
         }
 
-        fn save(&self, entry: &JournalEntry) -> Result<(), JournalError> {
+        fn save(&self, entry: &JournalEntry) -> Result<(), FileError> {
             let written = super::Written { version: super::VERSION, entry: entry.clone() };
             let content = serde_json::to_vec(&written)
-                .map_err(|cause| JournalError::NotWritten { path: "memory".into(), cause: cause.into() })?;
+                .map_err(|cause| FileError::not_written("memory")(cause.into()))?;
             *self.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
             Ok(())
         }

@@ -7,13 +7,15 @@ pub mod doubles;
 pub mod server;
 
 mod changed;
+mod file;
 mod journal;
 mod services;
 mod software;
 mod vault;
 
 pub use changed::{Applied, ApplyError, Left, RolledBack, Undone};
-pub use journal::{Journal, JournalEntry, JournalError, Loaded, Standing};
+pub use file::FileError;
+pub use journal::{Journal, JournalEntry, Loaded, Standing};
 pub use services::Services;
 pub use software::{Delivery, Depot, DepotError, Draft, Stage, Supplier};
 pub use vault::{Discard, Held, Vault, VaultError};

@@ -4,14 +4,14 @@
 mod credentials;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::credential::{Credential, Issue, KeyError, MachineKey, NodeKey, pem};
 use crate::files::{STATE_DIRECTORY, State, Tree};
-use crate::ports::{Discard, Held, Vault, VaultError};
+use crate::ports::{Discard, FileError, Held, Vault, VaultError};
 
 /// The vault in the agent's state directory.
 pub struct FileVault {
@@ -56,25 +56,19 @@ impl FileVault {
 
     fn save(&self, held: &Held) -> Result<(), VaultError> {
         let content = credentials::written(held).map_err(self.not_written(CREDENTIALS))?;
-        self.state.write(CREDENTIALS, &content).map_err(self.not_written(CREDENTIALS))
+        Ok(self.state.write(CREDENTIALS, &content).map_err(self.not_written(CREDENTIALS))?)
     }
 
     fn forget(&self, name: &str) -> Result<(), VaultError> {
-        self.state.remove(name).map_err(self.not_written(name))
+        Ok(self.state.remove(name).map_err(self.not_written(name))?)
     }
 
-    fn not_read(&self, name: &str) -> impl Fn(io::Error) -> VaultError {
-        let path = self.path(name);
-        move |cause| VaultError::NotRead { path: path.clone(), cause }
+    fn not_read(&self, name: &str) -> impl FnOnce(io::Error) -> FileError {
+        FileError::not_read(self.state.path(name))
     }
 
-    fn not_written(&self, name: &str) -> impl Fn(io::Error) -> VaultError {
-        let path = self.path(name);
-        move |cause| VaultError::NotWritten { path: path.clone(), cause }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.state.path(name)
+    fn not_written(&self, name: &str) -> impl FnOnce(io::Error) -> FileError {
+        FileError::not_written(self.state.path(name))
     }
 }
 
@@ -105,7 +99,7 @@ impl Vault for FileVault {
         let Some(content) = self.state.read(CREDENTIALS).map_err(self.not_read(CREDENTIALS))? else {
             return Ok(None);
         };
-        credentials::read(&content).map(Some).map_err(self.not_read(CREDENTIALS))
+        Ok(Some(credentials::read(&content).map_err(self.not_read(CREDENTIALS))?))
     }
 
     fn discard(&self, what: Discard) -> Result<(), VaultError> {

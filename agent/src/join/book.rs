@@ -5,7 +5,7 @@ use berth_domain::phase::Phase;
 use berth_telemetry::propagation;
 use tracing::Span;
 
-use crate::ports::{Clock, Journal, JournalEntry, Standing};
+use crate::ports::{Clock, FileError, Journal, JournalEntry, Standing};
 
 /// The journal of one join.
 pub(crate) struct Book<'a> {
@@ -75,11 +75,7 @@ impl<'a> Book<'a> {
         }
     }
 
-    fn save(
-        &self,
-        standing: Standing,
-        diagnosis: Option<Diagnosis>,
-    ) -> Result<(), crate::ports::JournalError> {
+    fn save(&self, standing: Standing, diagnosis: Option<Diagnosis>) -> Result<(), FileError> {
         // Attendance is part of no join: the trace of the last one stays.
         let Trace { id: trace, parent: traceparent } = match &self.trace {
             Trace { id: None, .. } => {

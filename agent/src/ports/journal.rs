@@ -1,14 +1,14 @@
 //! The port of what the agent knows after a crash.
 
-use std::io;
 use std::path::PathBuf;
 
-use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::diagnosis::Diagnosis;
 use berth_domain::identity::{Digest, NodeIdentity};
 use berth_domain::join::JoinId;
-use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::file::FileError;
 
 /// How far the machine has come. Each is written when its effect is durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,49 +106,11 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// The file is there and the system does not let it be read or set aside.
-    fn load(&self) -> Result<Loaded, JournalError>;
+    fn load(&self) -> Result<Loaded, FileError>;
 
     /// Replaces the entry; it is durable when this returns.
     ///
     /// # Errors
     /// It cannot be written; the one before stays.
-    fn save(&self, entry: &JournalEntry) -> Result<(), JournalError>;
-}
-
-/// The journal could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Read, or set aside.
-    #[error("reading the journal {}", path.display())]
-    NotRead {
-        /// Its file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// Written.
-    #[error("writing the journal {}", path.display())]
-    NotWritten {
-        /// Its file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-}
-
-impl JournalError {
-    /// The same as a diagnosis.
-    #[must_use]
-    pub fn into_diagnosis(self, phase: Phase) -> Diagnosis {
-        match self {
-            Self::NotWritten { path, cause } => Diagnosis::new(Code::FileNotWritten, phase)
-                .with("path", path.display())
-                .with("error", cause)
-                .with("rolledBack", "all of it: the file is as it was"),
-            Self::NotRead { path, cause } => Diagnosis::new(Code::Unexplained, phase)
-                .with("evidence", format!("reading {}: {cause}", path.display())),
-        }
-    }
+    fn save(&self, entry: &JournalEntry) -> Result<(), FileError>;
 }

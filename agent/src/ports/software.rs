@@ -1,15 +1,13 @@
 //! The ports of node software: the server that hands it out, and the depot where it is
 //! kept until it stands.
 
-use std::io;
-use std::path::PathBuf;
-
 use async_trait::async_trait;
 use berth_domain::bundle::{Signed, Wanted};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::Digest;
 use berth_domain::phase::Phase;
 
+use super::file::FileError;
 use super::server::LineError;
 
 /// The server's bundles, over connection 2.
@@ -101,24 +99,9 @@ pub trait Draft: Send {
 /// The depot did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DepotError {
-    /// A file could not be written or removed.
-    #[error("writing {}", path.display())]
-    NotWritten {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// A file could not be read.
-    #[error("reading {}", path.display())]
-    NotRead {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A blob is not what its name says.
     #[error("the file {blob} arrived with {found}")]
     Damaged {
@@ -134,12 +117,7 @@ impl DepotError {
     #[must_use]
     pub fn into_diagnosis(self, phase: Phase) -> Diagnosis {
         match self {
-            Self::NotWritten { path, cause } => Diagnosis::new(Code::FileNotWritten, phase)
-                .with("path", path.display())
-                .with("error", cause)
-                .with("rolledBack", "nothing, because nothing had been changed"),
-            Self::NotRead { path, cause } => Diagnosis::new(Code::Unexplained, phase)
-                .with("evidence", format!("reading {}: {cause}", path.display())),
+            Self::File(error) => error.into_diagnosis(phase),
             Self::Damaged { .. } => Diagnosis::new(Code::BundleDamaged, phase).with("problem", self),
         }
     }

@@ -1,11 +1,9 @@
 //! The port of keys and credentials.
 
-use std::io;
-use std::path::PathBuf;
-
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 
+use super::file::FileError;
 use crate::credential::{Credential, Issue, KeyError, MachineKey, NodeKey, NotACredential};
 
 /// What the vault holds of credentials.
@@ -66,24 +64,9 @@ pub trait Vault: Send + Sync {
 /// The vault did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// A file could not be written or removed.
-    #[error("writing {}", path.display())]
-    NotWritten {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// A file could not be read.
-    #[error("reading {}", path.display())]
-    NotRead {
-        /// Which.
-        path: PathBuf,
-        /// What the system said, or what is wrong with the file.
-        #[source]
-        cause: io::Error,
-    },
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -97,12 +80,7 @@ impl VaultError {
     #[must_use]
     pub fn into_diagnosis(self, phase: Phase) -> Diagnosis {
         match self {
-            Self::NotWritten { path, cause } => Diagnosis::new(Code::FileNotWritten, phase)
-                .with("path", path.display())
-                .with("error", cause)
-                .with("rolledBack", "all of it: the file is as it was"),
-            Self::NotRead { path, cause } => Diagnosis::new(Code::Unexplained, phase)
-                .with("evidence", format!("reading {}: {cause}", path.display())),
+            Self::File(error) => error.into_diagnosis(phase),
             Self::Key(error) => Diagnosis::new(Code::Unexplained, phase).with("evidence", error),
             Self::NotACredential(problem) => {
                 Diagnosis::new(Code::CertificateRejected, phase).with("problem", problem)

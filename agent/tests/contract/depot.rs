@@ -1,7 +1,7 @@
 //! The contract of `Depot`.
 
 use berth_agent::bundle::{FileDepot, MemoryDepot};
-use berth_agent::ports::{Depot, DepotError, Draft, Stage};
+use berth_agent::ports::{Depot, DepotError, Draft, FileError, Stage};
 use berth_domain::bundle::{Signature, Signed};
 use berth_domain::identity::{Digest, SpkiHash};
 
@@ -99,7 +99,7 @@ fn nothing_in_the_depot_is_open_to_others_or_reached_through_links() {
     std::fs::write(&victim, "kept").expect("written");
     std::fs::remove_file(&parts).expect("there");
     symlink(&victim, &parts).expect("a link");
-    assert!(matches!(depot.draft(blob, 7), Err(DepotError::NotWritten { .. })));
+    assert!(matches!(depot.draft(blob, 7), Err(DepotError::File(FileError::NotWritten { .. }))));
     std::fs::remove_file(&parts).expect("there");
     std::fs::hard_link(&victim, &parts).expect("a second name");
     assert!(depot.draft(blob, 7).is_err(), "a file with a second name is somebody else's");

@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::diagnosis::Diagnosis;
 use berth_domain::identity::Digest;
 use berth_domain::phase::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{STATE_DIRECTORY, State, Tree};
 use crate::plan::{CONTAINERD, Expected};
+use crate::ports::FileError;
 
 /// The record's file.
 #[derive(Clone)]
@@ -63,10 +64,7 @@ impl Record {
     }
 
     pub(super) fn not_kept(&self, cause: io::Error, phase: Phase) -> Diagnosis {
-        Diagnosis::new(Code::FileNotWritten, phase)
-            .with("path", self.0.path(FILE).display())
-            .with("error", cause)
-            .with("rolledBack", "all of it: the file is as it was")
+        FileError::not_written(self.0.path(FILE))(cause).into_diagnosis(phase)
     }
 }
 
