@@ -160,7 +160,7 @@ struct Unproved {
 impl Stranger for Unproved {
     async fn enroll(&self) -> Result<Box<dyn Enrollment>, LineError> {
         let mut client = self.connection.client.clone();
-        let meaning = Meaning { connection: self.connection.clone(), alerts: Arc::new(|_| None) };
+        let meaning = self.connection.meaning(Arc::new(|_| None));
         let talk =
             Talk::open(rpc::ENROLL, meaning, async move |request| client.enroll(request).await).await?;
         let (channel, shown) = (self.channel.clone(), self.shown.clone());
@@ -224,7 +224,7 @@ struct Mutual {
 
 impl Mutual {
     fn meaning(&self) -> Meaning {
-        Meaning { connection: self.connection.clone(), alerts: Arc::clone(&self.alerts) }
+        self.connection.meaning(Arc::clone(&self.alerts))
     }
 
     /// Asks one question.
@@ -234,7 +234,7 @@ impl Mutual {
         question: Q,
         ask: impl AsyncFnOnce(tonic::Request<Q>) -> Result<tonic::Response<A>, tonic::Status>,
     ) -> Result<A, LineError> {
-        let mut span = Call::begin(method, &self.connection);
+        let mut span = Call::begin(method, &self.connection.endpoint);
         match timeout(ANSWER, ask(span.carry(question))).await {
             Ok(Ok(answer)) => {
                 span.end(tonic::Code::Ok);

@@ -24,7 +24,7 @@ impl Supplier for Mutual {
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Box<dyn Delivery>, LineError> {
         let mut client = self.connection.bundles.clone();
-        let mut span = Call::begin(rpc::FETCH, &self.connection);
+        let mut span = Call::begin(rpc::FETCH, &self.connection.endpoint);
         let meaning = self.meaning();
         match timeout(ANSWER, client.fetch(span.carry(wanted_to_wire(wanted)))).await {
             Ok(Ok(response)) => Ok(Box::new(Arriving { heard: response.into_inner(), meaning, span })),

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tower::Service;
 
+use super::talk::{Alerts, Meaning};
 use super::tls::Secured;
 use super::witness::Seen;
 use crate::config::Endpoint;
@@ -54,7 +55,7 @@ pub(super) struct Connection {
     pub(super) telemetry: TelemetryServiceClient<Channel>,
     pub(super) bundles: BundleServiceClient<Channel>,
     pub(super) endpoint: Endpoint,
-    pub(super) seen: Arc<Seen>,
+    seen: Arc<Seen>,
 }
 
 /// Where requests go in; the connection ends when the last of these and the
@@ -109,6 +110,11 @@ impl Connection {
             .max_decoding_message_size(largest)
             .max_encoding_message_size(largest);
         Ok(Self { client, telemetry, bundles, endpoint: endpoint.clone(), seen: secured.seen })
+    }
+
+    /// What turns the end of a call over it into its meaning.
+    pub(super) fn meaning(&self, alerts: Arc<Alerts>) -> Meaning {
+        Meaning { endpoint: self.endpoint.clone(), seen: Arc::clone(&self.seen), alerts }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One RPC: its stream in both directions, its span, and what its end means.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::conversation::OutOfOrder;
@@ -16,7 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Span;
 
-use super::http2::Connection;
+use super::witness::Seen;
+use crate::config::Endpoint;
 use crate::ports::server::LineError;
 
 /// How long a call may take to be accepted, and a question to be answered.
@@ -34,8 +36,11 @@ pub(super) type Alerts = dyn Fn(AlertDescription) -> Option<Diagnosis> + Send + 
 
 /// What turns the end of a call into its meaning.
 pub(super) struct Meaning {
-    pub(super) connection: Connection,
-    pub(super) alerts: std::sync::Arc<Alerts>,
+    /// Where the call goes.
+    pub(super) endpoint: Endpoint,
+    /// What was seen of its connection.
+    pub(super) seen: Arc<Seen>,
+    pub(super) alerts: Arc<Alerts>,
 }
 
 impl Meaning {
@@ -44,7 +49,7 @@ impl Meaning {
         if let Some(why) = diagnosis_from_status(status) {
             return LineError::Refused(Box::new(why));
         }
-        if let Some(why) = self.connection.seen.alert().and_then(|alert| (self.alerts)(alert)) {
+        if let Some(why) = self.seen.alert().and_then(|alert| (self.alerts)(alert)) {
             return LineError::Refused(Box::new(why));
         }
         // A source is an error of the transport: no peer has said this.
@@ -88,7 +93,7 @@ impl<Out: Send + 'static, In: Send + 'static> Talk<Out, In> {
         F: Future<Output = Result<Response<Streaming<In>>, Status>>,
     {
         let (out, unsent) = mpsc::channel(UNSENT);
-        let mut span = Call::begin(method, &meaning.connection);
+        let mut span = Call::begin(method, &meaning.endpoint);
         let request = span.carry(ReceiverStream::new(unsent));
         match timeout(ANSWER, call(request)).await {
             Ok(Ok(response)) => Ok(Self { out, heard: response.into_inner(), unheard: None, meaning, span }),
@@ -157,10 +162,10 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn begin(method: &'static str, connection: &Connection) -> Self {
+    pub(super) fn begin(method: &'static str, endpoint: &Endpoint) -> Self {
         let span = client_span(method);
-        span.record(rpc::SERVER_ADDRESS, connection.endpoint.host());
-        span.record(rpc::SERVER_PORT, connection.endpoint.port());
+        span.record(rpc::SERVER_ADDRESS, endpoint.host());
+        span.record(rpc::SERVER_PORT, endpoint.port());
         Self { span, ended: false }
     }
 
@@ -183,3 +188,6 @@ impl Drop for Call {
         self.end(Code::Cancelled);
     }
 }
+
+#[cfg(test)]
+mod tests;
