@@ -25,7 +25,7 @@ pub const MOST_NETWORKS: usize = 32;
 
 /// A network that joins may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "IpNet", into = "IpNet")]
 pub struct Network(IpNet);
 
 impl Network {
@@ -51,8 +51,21 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let net: IpNet = text.parse().map_err(|_| NotANetwork)?;
+        text.parse::<IpNet>().map_err(|_| NotANetwork)?.try_into()
+    }
+}
+
+impl TryFrom<IpNet> for Network {
+    type Error = NotANetwork;
+
+    fn try_from(net: IpNet) -> Result<Self, NotANetwork> {
         if net.trunc() == net { Ok(Self(net)) } else { Err(NotANetwork) }
+    }
+}
+
+impl From<Network> for IpNet {
+    fn from(network: Network) -> Self {
+        network.0
     }
 }
 
@@ -261,5 +274,9 @@ mod tests {
     #[test]
     fn a_network_with_host_bits_is_a_slip() {
         assert_eq!("10.1.2.3/8".parse::<Network>(), Err(NotANetwork));
+        let read = serde_json::from_str::<Network>("\"10.1.2.3/8\"").expect_err("read or typed");
+        assert!(read.to_string().contains("without host bits"), "{read}");
+        let network: Network = serde_json::from_str("\"10.0.0.0/8\"").expect("a network");
+        assert_eq!(serde_json::to_string(&network).expect("a text"), "\"10.0.0.0/8\"");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_domain::profile::{KubeletSettings, MOST_ENDPOINTS, check_kubelet};
 use berth_domain::token::Network;
+use ipnet::IpNet;
 
 use super::ProxyMode;
 use crate::attendance::Terms;
@@ -111,8 +112,8 @@ pub(super) fn proxy(mode: ProxyMode, from: &[String]) -> Result<ProxyProtocol, S
         }
         (ProxyMode::Required, false) => {
             let network = |text: &String| {
-                let network: Network = text.parse().map_err(|problem| format!("{text:?}: {problem}"))?;
-                network.to_string().parse().map_err(|problem| format!("{text:?}: {problem}"))
+                let network = text.parse::<Network>().map(IpNet::from);
+                network.map_err(|problem| format!("{text:?}: {problem}"))
             };
             Ok(ProxyProtocol::Required { from: from.iter().map(network).collect::<Result<_, String>>()? })
         }
