@@ -18,7 +18,7 @@ use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
 use berth_domain::name::{NodeName, PoolName};
 use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
-use berth_domain::pods::PodRoutes;
+use berth_domain::pods::{PodNetwork, PodRoutes};
 use berth_domain::profile::Profile;
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
@@ -270,6 +270,10 @@ pub trait Nodes: Send + Sync {
 pub trait Profiles: Send + Sync {
     /// What a pool adds to its nodes; nothing, where it has no profile of its own.
     async fn pool(&self, name: &PoolName) -> Answer<Pool>;
+
+    /// Who makes the network of a pool's pods, as in [`Profiles::profile`]. Nobody is
+    /// asked for it, and it is known where a profile cannot be had.
+    fn network(&self, pool: &PoolName) -> PodNetwork;
 
     /// The profile of a node; a pool without one of its own gets the default.
     async fn profile(&self, node: &NodeRecord) -> Answer<Profile>;

@@ -50,6 +50,10 @@ impl Profiles for ConfiguredProfiles {
         Ok(Pool { labels: pool.labels, taints: pool.taints, approval: false })
     }
 
+    fn network(&self, _pool: &PoolName) -> PodNetwork {
+        PodNetwork::None
+    }
+
     async fn profile(&self, node: &NodeRecord) -> Answer<Profile> {
         let mut kubelet = self.kubelet.clone();
         if let Some(pool) = self.pools.get(&node.identity.pool) {
@@ -64,7 +68,7 @@ impl Profiles for ConfiguredProfiles {
             kubelet,
             labels: node.labels.clone(),
             taints: node.taints.clone(),
-            network: PodNetwork::None,
+            network: self.network(&node.identity.pool),
             bundle: None,
         })
     }

@@ -275,6 +275,10 @@ impl Profiles for KubernetesProfiles {
         Ok(Pool { labels, taints, approval: pool.approval })
     }
 
+    fn network(&self, pool: &PoolName) -> PodNetwork {
+        self.pools.of(pool).unwrap_or_default().network
+    }
+
     async fn profile(&self, node: &NodeRecord) -> Answer<Profile> {
         let base = self.base().await?;
         let pool = self.pools.of(&node.identity.pool).unwrap_or_default();

@@ -40,7 +40,8 @@ impl Joins {
         let mut changes = self.registry.watch(&node.identity.name);
         // What of its checks does not hold, once it has said so.
         let mut failing = None;
-        let mut routes = self.routes(member).await;
+        let network = self.profiles.network(&node.identity.pool);
+        let mut routes = Routes::of(self.registry.as_ref(), &node.identity.name, network);
         let terms = AttendFromServer::Terms {
             heartbeat_interval: self.terms.heartbeat_interval,
             server_time: self.clock.now(),
@@ -49,7 +50,7 @@ impl Joins {
         let patience = self.terms.heartbeat_interval.saturating_mul(MISSED_HEARTBEATS);
         let mut silent = tokio::time::Instant::now() + patience;
         loop {
-            if let Some(news) = routes.as_mut().and_then(Routes::news) {
+            if let Some(news) = routes.news() {
                 let told = AttendFromServer::PodRoutes(news);
                 answers.say(Ok(attend_to_agent(&told))).await?;
             }
@@ -73,7 +74,7 @@ impl Joins {
                     self.note_standing(member, failing.as_deref()).await?;
                     continue;
                 }
-                () = changed(&mut routes) => continue,
+                () = routes.changed() => continue,
                 () = tokio::time::sleep_until(silent) => return Err(Ending::Gone),
                 heard = requests.next() => heard,
             };
@@ -81,9 +82,6 @@ impl Joins {
             let Some(Ok(request)) = heard else { return Err(Ending::Gone) };
             match attend_from_agent(request).map_err(|bad| malformed(bad, Phase::Registration))? {
                 AttendFromAgent::Heartbeat => {
-                    if routes.is_none() {
-                        routes = self.routes(member).await;
-                    }
                     self.vouch(member, from).await?;
                     let now = self.clock.now();
                     let heard = self.cluster.observe(&node.identity.name, Observation::Heard, now).await;
@@ -93,21 +91,6 @@ impl Joins {
                     self.note_standing(member, Some(&said)).await?;
                     failing = Some(said);
                 }
-            }
-        }
-    }
-
-    /// What a member must know of other nodes' pods, by its profile. One that cannot be
-    /// had keeps no node from attending, which needs its line to renew: it is asked for
-    /// again at the next heartbeat.
-    async fn routes<'a>(&'a self, member: &'a Member) -> Option<Routes<'a>> {
-        let node = member.node();
-        match self.profiles.profile(node).await {
-            Ok(profile) => Some(Routes::of(self.registry.as_ref(), &node.identity.name, profile.network)),
-            Err(error) => {
-                let why = error.into_diagnosis(Phase::Registration, self.clock.now());
-                tracing::debug!(%why, "no routes can be told yet");
-                None
             }
         }
     }
@@ -126,13 +109,5 @@ impl Joins {
         let noted =
             note_standing(self.cluster.as_ref(), self.registry.as_ref(), member.node(), failing, now).await;
         noted.map_err(|error| error.into_diagnosis(Phase::Registration, now).into())
-    }
-}
-
-/// Waits until there may be news of routes.
-async fn changed(routes: &mut Option<Routes<'_>>) {
-    match routes {
-        Some(routes) => routes.changed().await,
-        None => std::future::pending().await,
     }
 }

@@ -164,6 +164,11 @@ async fn the_server_s_configuration_overrules_the_cluster_and_a_pool_overrules_b
     let words = |taints: &[Taint]| taints.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(words(&gpu.taints), ["gpu=no:NoSchedule", "berth.dev/joining:NoSchedule"]);
 
+    for (pool, network) in [("default", plain.network), ("gpu", gpu.network)] {
+        assert_eq!(profiles.network(&pool.parse().expect("a pool")), network, "{pool}");
+    }
+    assert_eq!((plain.network, gpu.network), (PodNetwork::None, PodNetwork::Bridge));
+
     let pool = profiles.pool(&of_gpu.identity.pool).await.expect("a pool");
     let labels: Vec<String> = pool.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(labels, ["a=pool", "b=own"]);
@@ -233,6 +238,23 @@ async fn a_storm_reads_each_object_once_and_a_change_is_seen_within_half_a_minut
     maps.put(KUBEADM_CONFIG, "ClusterConfiguration", "clusterName: renamed");
     tokio::time::advance(Duration::from_secs(31)).await;
     assert_eq!(profiles.profile(&node).await.expect("a profile").cluster_name, "renamed");
+}
+
+#[tokio::test]
+async fn who_makes_the_network_is_known_without_a_profile() {
+    let maps = kubeadms();
+    maps.away.store(true, Ordering::Relaxed);
+    let pool = PoolProfile {
+        name: "gpu".to_owned(),
+        kubelet: settings(json!({"readOnlyPort": 10255})),
+        network: PodNetwork::Bridge,
+        ..PoolProfile::default()
+    };
+    let profiles = profiles(&maps, Configured::default(), pool);
+    assert_eq!(profiles.network(&"gpu".parse().expect("a pool")), PodNetwork::Bridge);
+    assert_eq!(profiles.network(&"default".parse().expect("a pool")), PodNetwork::None);
+    assert_eq!(maps.asked.load(Ordering::Relaxed), 0, "a cluster that is away is not asked");
+    assert!(profiles.profile(&node("gpu")).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
