@@ -2,7 +2,9 @@
 //! reads when it began and not when it was last noticed.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::ports::{Answer, PortError};
 
@@ -62,15 +64,17 @@ impl Outage {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_first_failure_of_a_row_counts() {
+    #[tokio::test(start_paused = true)]
+    async fn the_first_failure_of_a_row_counts() {
         let outage = Outage::default();
         outage.failed();
-        std::thread::sleep(Duration::from_millis(5));
-        assert!(outage.failed() >= Duration::from_millis(5));
-        assert!(outage.succeeded().is_some());
-        assert!(outage.succeeded().is_none());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(outage.failed(), Duration::from_secs(5));
+        assert_eq!(outage.succeeded(), Some(Duration::from_secs(5)));
+        assert_eq!(outage.succeeded(), None);
         assert!(outage.is_recent());
-        assert!(outage.failed() < Duration::from_millis(5), "a new row");
+        assert_eq!(outage.failed(), Duration::ZERO, "a new row");
+        tokio::time::advance(READS_ITS_RIGHTS).await;
+        assert!(!outage.is_recent());
     }
 }

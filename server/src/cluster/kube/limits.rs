@@ -1,7 +1,9 @@
 //! Buckets that leak: what a stranger can cause has a pace.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// So many at once, and then one per interval.
 pub(super) struct Pace {
@@ -33,12 +35,16 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_burst_is_let_through_and_then_a_pace() {
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_let_through_and_then_a_pace() {
         let pace = Pace::new(3, Duration::from_millis(20));
         assert_eq!((0..10).filter(|_| pace.take()).count(), 3);
-        std::thread::sleep(Duration::from_millis(25));
+        tokio::time::advance(Duration::from_millis(19)).await;
+        assert!(!pace.take());
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert!(pace.take());
         assert!(!pace.take());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!((0..10).filter(|_| pace.take()).count(), 3, "what nobody took is not saved up");
     }
 }
