@@ -1,9 +1,10 @@
-//! The manners of both programs: how a configuration file is read, where a
-//! setting came from, how the manual page is made. Nothing of joins.
+//! The manners of both programs: how a configuration file is read, where a setting
+//! came from, how the manual page is made, what TLS they offer. Nothing of joins.
 #![warn(missing_docs)]
 
 pub mod config;
 pub mod shell;
+pub mod tls;
 
 mod period;
 mod sources;

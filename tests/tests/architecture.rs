@@ -30,6 +30,7 @@ fn a_breach_of_each_kind_is_found() {
         ("agent/src/join/registration.rs", "use crate::{line::Line, ports};", "crate::line::Line"),
         ("server/src/policy.rs", "use super::rpc;", "crate::rpc"),
         ("agent/src/renewal.rs", "let x = rustls\n    ::version();", "rustls::version"),
+        ("server/src/join.rs", "use berth_program::tls::unproved;", "berth_program::tls::unproved"),
         ("server/src/cluster/embedded.rs", "use super::super::signer::local;", "crate::signer::local"),
         ("agent/src/main.rs", "berth_server::run();", "berth_server::run"),
         ("telemetry/src/names.rs", "use berth_proto::join;", "berth_proto::join"),
@@ -108,7 +109,7 @@ fn forbidden(krate: &str, top: &str) -> Vec<String> {
     .collect();
     let program = ["agent", "server"].contains(&krate);
     if program && DECIDING.contains(&top) {
-        never.extend(["berth_proto", "tonic", "kube", "rustls"].map(String::from));
+        never.extend(["berth_proto", "berth_program::tls", "tonic", "kube", "rustls"].map(String::from));
         never.extend(ADAPTERS.iter().chain(DRIVERS).map(|name| format!("crate::{name}")));
     }
     if program && ADAPTERS.contains(&top) {

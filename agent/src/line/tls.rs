@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use berth_domain::proof::{ChannelBinding, EXPORTER_LABEL};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use berth_program::tls::{provider, unproved as any_holder};
 use rustls::client::{Resumption, WantsClientCert};
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, version};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, version};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -54,16 +52,10 @@ pub(super) enum Unusable {
     Provider(#[source] rustls::Error),
 }
 
-/// TLS of connection 1.
+/// TLS of connection 1: whom the certificate names is proved later, by the token.
 pub(super) fn unproved() -> Result<ClientConfig, Unusable> {
-    let provider = Arc::new(provider());
-    let verifier = Unproved(provider.signature_verification_algorithms);
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&version::TLS13])
-        .map_err(Unusable::Provider)?;
-    Ok(hardened(
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(),
-    ))
+    let builder = any_holder(provider()).map_err(Unusable::Provider)?;
+    Ok(hardened(builder.with_no_client_auth()))
 }
 
 /// TLS of connection 2.
@@ -146,60 +138,5 @@ fn handshake_words(error: &io::Error) -> String {
         Some(tls) => tls.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "it closed within the handshake".to_owned(),
         None => socket_words(error),
-    }
-}
-
-/// Accepts any certificate, and checks that the peer holds its key: without
-/// that, the exporter would say nothing about who is at the other end. Whom the
-/// certificate names is proved later, by the token.
-#[derive(Debug)]
-struct Unproved(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unproved {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
-}
-
-/// As the listener's: AES-128 first, since its SHA-256 key schedule is the
-/// cheapest and every TLS 1.3 peer has it (RFC 8446 section 9.1).
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..default_provider()
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -106,18 +105,10 @@ fn configuration(credentials: Credentials) -> Result<ServerConfig, TlsError> {
     Ok(configuration)
 }
 
-/// AES-128 first: its SHA-256 key schedule spares a fifth of a handshake against
-/// SHA-384, and every TLS 1.3 peer has it (RFC 8446 section 9.1). The others are for
-/// peers whose own policy leaves it out.
+/// That of both programs, with signatures that were checked remembered.
 fn provider() -> CryptoProvider {
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
         signature_verification_algorithms: signatures::algorithms(),
-        ..default_provider()
+        ..berth_program::tls::provider()
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Plain {
 
 impl Berth {
     pub(crate) async fn run(self) -> Result<()> {
-        let fleet = Arc::new(Fleet::new(self.server));
+        let fleet = Arc::new(Fleet::new(self.server)?);
         let token = self.token;
         self.crowd
             .come(move |number| {

@@ -15,6 +15,7 @@ use berth_domain::facts::HostFacts;
 use berth_domain::identity::{Digest, NodeIdentity, SpkiHash, sha256};
 use berth_domain::proof::{ChannelBinding, EXPORTER_LABEL, TokenKeys, Transcript, machine_message};
 use berth_domain::token::JoinToken;
+use berth_program::tls::{provider, unproved};
 use berth_proto::join::v1;
 use berth_proto::join::v1::join_service_client::JoinServiceClient;
 use berth_proto::{
@@ -22,10 +23,9 @@ use berth_proto::{
 };
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -39,7 +39,6 @@ type Tls = TlsStream<tokio::net::TcpStream>;
 /// What all machines of a run have in common.
 pub(crate) struct Fleet {
     server: SocketAddr,
-    provider: Arc<CryptoProvider>,
     anonymous: TlsConnector,
     facts: HostFacts,
 }
@@ -51,12 +50,11 @@ pub(crate) struct Node {
 }
 
 impl Fleet {
-    pub(crate) fn new(server: SocketAddr) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = any_server(&provider).with_no_client_auth();
+    pub(crate) fn new(server: SocketAddr) -> Result<Self> {
+        let mut config = any_server()?.with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let facts = survey(&Roots::machine("/".as_ref()));
-        Self { server, provider, anonymous: TlsConnector::from(Arc::new(config)), facts }
+        Ok(Self { server, anonymous: TlsConnector::from(Arc::new(config)), facts })
     }
 
     /// Joins as machine `number`, from its own address, until its node is Ready.
@@ -76,8 +74,7 @@ impl Fleet {
     ) -> Result<(Node, Completing)> {
         let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config =
-            any_server(&self.provider).with_client_auth_cert(chain, key.into()).context("its certificate")?;
+        let mut config = any_server()?.with_client_auth_cert(chain, key.into()).context("its certificate")?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let line = self.connect(&TlsConnector::from(Arc::new(config)), number).await?;
         let mut node = Node { service: service(line).await?, attendance: None };
@@ -304,53 +301,10 @@ fn source(number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 1, high, low))
 }
 
-fn any_server(
-    provider: &Arc<CryptoProvider>,
-) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    let verifier = Arc::new(AnyServer(Arc::clone(provider)));
-    ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-}
-
-/// The server of a benchmark is ours. Its signature is checked all the same, as
-/// an agent would.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// The server of a benchmark is ours, whatever its certificate says. Its signature is
+/// checked all the same, as an agent would.
+fn any_server() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    unproved(provider()).context("setting TLS 1.3 up")
 }
 
 /// DER of a SubjectPublicKeyInfo for Ed25519 up to the key (RFC 8410).

@@ -81,7 +81,7 @@ async fn measure(options: &Options) -> Result<()> {
     let tokens =
         tokens.lines().map(str::parse).collect::<Result<Vec<JoinToken>, _>>().context("reading a token")?;
     let (last, rounds) = tokens.split_last().context("there is no token")?;
-    let fleet = Arc::new(Fleet::new(options.server));
+    let fleet = Arc::new(Fleet::new(options.server)?);
     let floor = Floor::new()?;
     let server = Cpu::of(options.server_pid);
 

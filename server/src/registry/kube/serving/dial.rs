@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::identity::NodeIdentity;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use berth_program::tls::unproved;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme, version};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{AlertDescription, ClientConfig};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -60,51 +59,9 @@ fn is_of(leaf: &CertificateDer<'_>, node: &NodeIdentity) -> bool {
     })
 }
 
-fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(default_provider());
-    let verifier = Shown(provider.signature_verification_algorithms);
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13])?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(Arc::new(builder.with_no_client_auth()))
-}
-
-/// Takes any certificate whose key the other end has. Nothing is sent to it, and
-/// what counts is who holds the address: the caller has seen the node's own line
+/// Any certificate will do, as long as the other end has its key. Nothing is sent to it,
+/// and what counts is who holds the address: the caller has seen the node's own line
 /// come from there.
-#[derive(Debug)]
-struct Shown(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Shown {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
+    Ok(Arc::new(unproved(default_provider())?.with_no_client_auth()))
 }
