@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_telemetry::propagation;
+use futures_util::FutureExt as _;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -123,18 +124,30 @@ fn unwarned(mut request: http::Request<Body>) -> http::Request<Body> {
     request
 }
 
-/// One call within its deadline; its error read.
+/// One call within [`CALL`]; its error read.
 ///
 /// # Errors
 /// What the API server said, or that it said nothing.
-pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    match tokio::time::timeout(CALL, call).await {
+pub fn within<T>(call: impl Future<Output = kube::Result<T>>) -> impl Future<Output = Result<T, Failure>> {
+    bounded(CALL, call)
+}
+
+/// One call within a time of its own; its error read. Not an `async fn`, which would keep
+/// the call twice.
+///
+/// # Errors
+/// What the API server said, or that it said nothing.
+pub fn bounded<T>(
+    time: Duration,
+    call: impl Future<Output = kube::Result<T>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    tokio::time::timeout(time, call).map(move |answer| match answer {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(classify(&error)),
         Err(_elapsed) => Err(Failure::Unreachable {
-            error: format!("the API server gave no answer in {} s", CALL.as_secs()),
+            error: format!("the API server gave no answer in {}", humantime::format_duration(time)),
         }),
-    }
+    })
 }
 
 /// A random part of a wait, so that those who wait together do not ask together.

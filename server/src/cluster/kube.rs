@@ -12,6 +12,7 @@ mod later;
 mod limits;
 mod minting;
 pub mod objects;
+mod operations;
 mod ports;
 mod redeem;
 mod scratch;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::phase::Phase;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::core::ClusterResourceScope;
@@ -13,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::objects::{JoinToken, MachineBan, NodeJoin};
+use super::operations::Operation;
 use crate::kubernetes;
 use crate::outage::Outage;
 use crate::ports::PortError;
@@ -20,26 +20,12 @@ use crate::ports::PortError;
 /// Why a call, or a row of them, came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
-    /// The API server refused, for a reason other than that the object changed.
-    #[error("the API server refused ({code}): {message}")]
-    Refused {
-        /// The HTTP status.
-        code: u16,
-        /// What it said.
-        message: String,
-    },
     /// The account lacks a right, or admission refuses the object: for a person to mend.
     #[error("{0}")]
     Denied(Box<kubernetes::Failure>),
-    /// The API server gave no answer that can be read.
-    #[error("the API server could not be asked")]
-    Unreached(#[source] Arc<kube::Error>),
-    /// It gave none at all.
-    #[error("the API server did not answer within {}", humantime::format_duration(*.waited))]
-    Slow {
-        /// How long it was waited for.
-        waited: Duration,
-    },
+    /// The API server does not take the question, or gave no answer that can be read.
+    #[error("{0}")]
+    Failed(Box<kubernetes::Failure>),
     /// Others changed the same objects again and again.
     #[error("{object} was changed by others for {}", humantime::format_duration(*.waited))]
     Contended {
@@ -101,15 +87,15 @@ impl Calls {
 
     /// As the port says it: what a person must mend in the cluster is told as such.
     /// An API server that is back forbids everything until it has read who may what.
-    pub(super) fn unavailable(&self, operation: &'static str, cause: CallError) -> PortError {
+    pub(super) fn unavailable(&self, operation: Operation, cause: CallError) -> PortError {
         if let CallError::Denied(failure) = &cause
             && !self.outage.is_recent()
-            && let Some(why) = failure.diagnosis(phase(operation))
+            && let Some(why) = failure.diagnosis(operation.phase)
         {
             return why.into();
         }
         let lasting = self.outage.lasting().unwrap_or_default();
-        PortError::Unavailable { operation, cause: Box::new(cause), lasting }
+        PortError::Unavailable { operation: operation.words, cause: Box::new(cause), lasting }
     }
 
     pub(super) fn api<K: Kind>(&self) -> Api<K> {
@@ -171,33 +157,36 @@ impl Calls {
                 }
             }
         };
-        match tokio::time::timeout(self.patience, until_not_busy).await {
-            Ok(Ok(answer)) => {
+        match kubernetes::bounded(self.patience, until_not_busy).await {
+            Ok(answer) => {
                 self.answered();
                 Ok(answer)
             }
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Err(failure) => Err(self.heed(failure)),
+        }
+    }
+
+    /// Sorts a failure, and notes whether it tells that the API server is away: that it
+    /// does not like the question does not.
+    fn heed(&self, failure: kubernetes::Failure) -> Failure {
+        match failure {
+            kubernetes::Failure::NotFound { .. } => {
                 self.answered();
-                Err(if status.code == 404 { Failure::Missing } else { Failure::Conflict })
+                Failure::Missing
             }
-            Ok(Err(kube::Error::Api(status))) => {
-                // That it does not like the question does not mean that it is away.
-                if status.code >= 500 {
-                    self.outage.failed();
-                }
-                let failure = kubernetes::failure::of_status(&status);
-                Err(Failure::Error(match failure.diagnosis(Phase::Authorization) {
-                    Some(_) => CallError::Denied(Box::new(failure)),
-                    None => CallError::Refused { code: status.code, message: status.message },
-                }))
+            kubernetes::Failure::AlreadyExists | kubernetes::Failure::Conflict => {
+                self.answered();
+                Failure::Conflict
             }
-            Ok(Err(error)) => {
+            kubernetes::Failure::Forbidden(_) | kubernetes::Failure::Admission { .. } => {
+                Failure::Error(CallError::Denied(Box::new(failure)))
+            }
+            kubernetes::Failure::Unauthorized { .. }
+            | kubernetes::Failure::Invalid { .. }
+            | kubernetes::Failure::Expired => Failure::Error(CallError::Failed(Box::new(failure))),
+            kubernetes::Failure::Busy { .. } | kubernetes::Failure::Unreachable { .. } => {
                 self.outage.failed();
-                Err(Failure::Error(CallError::Unreached(Arc::new(error))))
-            }
-            Err(_) => {
-                self.outage.failed();
-                Err(Failure::Error(CallError::Slow { waited: self.patience }))
+                Failure::Error(CallError::Failed(Box::new(failure)))
             }
         }
     }
@@ -239,17 +228,6 @@ fn cluster_wide<K: Resource<DynamicType = (), Scope = ClusterResourceScope>>(cal
     Api::all(calls.client.clone())
 }
 
-/// In which phase of a join this is asked.
-fn phase(operation: &str) -> Phase {
-    if operation.contains("token") {
-        Phase::Authentication
-    } else if operation == super::verbs::OBSERVE {
-        Phase::Registration
-    } else {
-        Phase::Authorization
-    }
-}
-
 /// The pause before the next try: full jitter over a span that doubles.
 pub(super) fn pause(attempt: u32) -> Duration {
     let most = FIRST_PAUSE.saturating_mul(1 << attempt.min(6)).min(LONGEST_PAUSE);
@@ -258,3 +236,6 @@ pub(super) fn pause(attempt: u32) -> Duration {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub(super) async fn clean(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
             () = tokio::time::sleep(every / 2 + part(every / 2)) => {}
         }
-        if shared.check_ready("clean up").is_err() {
+        if shared.readiness().is_err() {
             continue;
         }
         let now = shared.clock.now();

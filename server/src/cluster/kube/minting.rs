@@ -40,7 +40,7 @@ pub(super) async fn mint_applied(shared: Arc<Shared>, minting: Minting) {
     let mut changes = shared.tokens_changed.subscribe();
     loop {
         changes.borrow_and_update();
-        let is_done = shared.check_ready("mint tokens").is_ok() && shared.mint_all(&minting).await;
+        let is_done = shared.readiness().is_ok() && shared.mint_all(&minting).await;
         let again = if is_done { LOOK_AGAIN } else { TRY_AGAIN };
         tokio::select! {
             () = shared.stop.cancelled() => return,

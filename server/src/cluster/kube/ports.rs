@@ -14,13 +14,16 @@ use tokio::sync::watch;
 use super::Kube;
 use super::calls::{CallError, Failure};
 use super::objects::{JoinToken, MOST_USES};
+use super::operations::{
+    ADMIT, BIND, FIND, LIST_JOINS, LIST_NODES, LIST_TOKENS, MINT, OBSERVE, READ_EVENTS, READ_JOIN, RECORD,
+    REDEEM, RELEASE, REVOKE,
+};
 use crate::cluster::verbs::tokens;
 use crate::ports::{Answer, Joins, NodeView, Nodes, Observation, Release, Tokens};
 
 #[async_trait]
 impl Tokens for Kube {
     async fn mint(&self, token: TokenRecord) -> Answer<()> {
-        const MINT: &str = "mint a token";
         self.shared.check_ready(MINT)?;
         if token.binding.uses > MOST_USES {
             return Err(too_many_uses(&token).into());
@@ -53,7 +56,6 @@ impl Tokens for Kube {
     }
 
     async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
-        const FIND: &str = "find a token";
         self.shared.check_ready(FIND)?;
         let looked = self.shared.look_for_token(id).await;
         looked.map_err(|error| self.shared.calls.unavailable(FIND, error))?;
@@ -61,17 +63,17 @@ impl Tokens for Kube {
     }
 
     async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use> {
-        self.shared.check_ready("redeem a token")?;
+        self.shared.check_ready(REDEEM)?;
         self.shared.redeem(claim, origin, now).await
     }
 
     async fn revoke(&self, id: &TokenId, by: &str, now: Timestamp) -> Answer<bool> {
-        self.shared.check_ready("revoke a token")?;
+        self.shared.check_ready(REVOKE)?;
         self.shared.revoke(id, by, now).await
     }
 
     async fn tokens(&self, now: Timestamp) -> Answer<Vec<TokenRecord>> {
-        self.shared.check_ready("list tokens")?;
+        self.shared.check_ready(LIST_TOKENS)?;
         let mut all = self.shared.view().tokens();
         let (over, mut kept): (Vec<_>, Vec<_>) =
             all.drain(..).partition(|token| tokens::is_long_over(token, now));
@@ -90,22 +92,22 @@ impl Joins for Kube {
         event: Event,
         now: Timestamp,
     ) -> Answer<()> {
-        self.shared.check_ready("record an event")?;
+        self.shared.check_ready(RECORD)?;
         self.shared.record(join, node, event, now).await
     }
 
     async fn join(&self, id: JoinId) -> Answer<Option<JoinRecord>> {
-        self.shared.check_ready("read a join")?;
+        self.shared.check_ready(READ_JOIN)?;
         Ok(self.shared.view().join(id).cloned())
     }
 
     async fn joins(&self, most: usize) -> Answer<Vec<JoinRecord>> {
-        self.shared.check_ready("list joins")?;
+        self.shared.check_ready(LIST_JOINS)?;
         Ok(self.shared.view().joins(most))
     }
 
     async fn entries(&self, join: Option<JoinId>, after: i64, most: usize) -> Answer<Vec<Entry>> {
-        self.shared.check_ready("read events")?;
+        self.shared.check_ready(READ_EVENTS)?;
         Ok(self.shared.view().entries(join, after, most))
     }
 
@@ -117,17 +119,17 @@ impl Joins for Kube {
 #[async_trait]
 impl Nodes for Kube {
     async fn bind(&self, binding: &Binding, now: Timestamp) -> Answer<NodeRecord> {
-        self.shared.check_ready("bind a name")?;
+        self.shared.check_ready(BIND)?;
         Box::pin(self.shared.bind(binding, now)).await
     }
 
     async fn admit(&self, name: &NodeName, key: SpkiHash, now: Timestamp) -> Answer<NodeRecord> {
-        self.shared.check_ready("admit a node")?;
+        self.shared.check_ready(ADMIT)?;
         self.shared.admit(name, key, now).await
     }
 
     async fn observe(&self, name: &NodeName, what: Observation, now: Timestamp) -> Answer<()> {
-        self.shared.check_ready("note what a node does")?;
+        self.shared.check_ready(OBSERVE)?;
         if matches!(what, Observation::Heard) {
             self.shared.view().heard(name, now);
             return Ok(());
@@ -136,7 +138,7 @@ impl Nodes for Kube {
     }
 
     async fn release(&self, name: &NodeName, how: Release, now: Timestamp) -> Answer<bool> {
-        self.shared.check_ready("release a node")?;
+        self.shared.check_ready(RELEASE)?;
         match how {
             Release::Left | Release::Forgotten { .. } => self.shared.free(name, &how, now).await,
             Release::Banned { .. } | Release::Unbanned { .. } => self.shared.judge(name, how, now).await,
@@ -144,7 +146,7 @@ impl Nodes for Kube {
     }
 
     async fn nodes(&self, name: Option<&NodeName>) -> Answer<Vec<NodeView>> {
-        self.shared.check_ready("list nodes")?;
+        self.shared.check_ready(LIST_NODES)?;
         Ok(self.shared.view().nodes(name))
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::calls::{CallError, Failure};
 use super::objects::JoinToken;
+use super::operations::REDEEM;
 use super::scratch::Scratch;
 use super::shared::Shared;
 use super::view::View;
@@ -215,7 +216,6 @@ fn decide(view: &View, id: &TokenId, wishes: &[Wish]) -> Result<Decided, CallErr
     Ok((outcomes, object))
 }
 
-const REDEEM: &str = "redeem a token";
 const MOST_AT_ONCE: usize = 256;
 /// After several were served at once, more are likely to come: a write for each few
 /// would cost the API server more than all of them together.

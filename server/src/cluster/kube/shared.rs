@@ -13,6 +13,7 @@ use super::calls::{CallError, Calls, Failure, Kind, pause};
 use super::later::Later;
 use super::limits::Pace;
 use super::objects::NodeJoin;
+use super::operations::Operation;
 use super::redeem::Redemptions;
 use super::told::Told;
 use super::turns::Turns;
@@ -85,12 +86,17 @@ impl Shared {
 
     /// Refuses to say anything before the first lists are read: what is not known
     /// yet is not unknown.
-    pub(super) fn check_ready(&self, operation: &'static str) -> Result<(), PortError> {
+    pub(super) fn check_ready(&self, operation: Operation) -> Result<(), PortError> {
+        self.readiness().map_err(|error| self.calls.unavailable(operation, error))
+    }
+
+    /// Whether the first lists are read, and the backend is not closed yet.
+    pub(super) fn readiness(&self) -> Result<(), CallError> {
         if self.stop.is_cancelled() {
-            return Err(self.calls.unavailable(operation, CallError::Closed));
+            return Err(CallError::Closed);
         }
         if *self.listed.borrow() < KINDS {
-            return Err(self.calls.unavailable(operation, CallError::NotReady));
+            return Err(CallError::NotReady);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 
 use super::calls::{CallError, Failure};
 use super::objects::{JoinToken, MachineBan, NodeJoin};
+use super::operations::{ADMIT, OBSERVE, Operation, RECORD, RELEASE, REVOKE};
 use super::scratch::{Changes, Scratch};
 use super::shared::Shared;
 use crate::cluster::verbs::joins::is_proven;
@@ -39,14 +40,13 @@ impl Shared {
         event: Event,
         now: Timestamp,
     ) -> Answer<()> {
-        const RECORD: &str = "record an event";
         let urgency = urgency(&event);
         let entry = Entry { sequence: 0, at: now, join, node: node.cloned(), event };
         let is_strangers = {
             let mut view = self.view();
             let mut scratch = Scratch::over(&view);
             joins::record(&mut scratch, join, node, entry.event.clone(), now)
-                .map_err(|error| error.during(RECORD))?;
+                .map_err(|error| error.during(RECORD.words))?;
             let changes = scratch.changes;
             if changes.entries.is_empty() {
                 view.repeat(entry);
@@ -88,7 +88,7 @@ impl Shared {
                 Observation::Ready | Observation::Heard => false,
             };
             let mut scratch = Scratch::over(&view);
-            nodes::observe(&mut scratch, name, what, now).map_err(|problem| problem.during(OBSERVE))?;
+            nodes::observe(&mut scratch, name, what, now).map_err(|problem| problem.during(OBSERVE.words))?;
             let mut changes: Changes = scratch.changes;
             let join = view.node(name).map(|node| node.join);
             if let Some(node) = changes.nodes.get(name).and_then(Option::as_ref) {
@@ -117,7 +117,6 @@ impl Shared {
     /// Takes a verified caller's key. Its name may have been bound at another
     /// replica a moment ago: before it is refused, one look.
     pub(super) async fn admit(&self, name: &NodeName, key: SpkiHash, now: Timestamp) -> Answer<NodeRecord> {
-        const ADMIT: &str = "admit a node";
         let during = |error| self.calls.unavailable(ADMIT, error);
         self.look_for_node(name, Some(key)).await.map_err(during)?;
         let mut tries = self.tries(name.as_str());
@@ -125,7 +124,8 @@ impl Shared {
             let (mut node, object) = {
                 let mut view = self.view();
                 let mut scratch = Scratch::over(&view);
-                let node = nodes::admit(&mut scratch, name, key).map_err(|problem| problem.during(ADMIT))?;
+                let node =
+                    nodes::admit(&mut scratch, name, key).map_err(|problem| problem.during(ADMIT.words))?;
                 let has_changed = !scratch.changes.nodes.is_empty();
                 view.heard(name, now);
                 let standing = view.object(name.as_str()).filter(|_| has_changed);
@@ -156,7 +156,6 @@ impl Shared {
 
     /// Takes a token back.
     pub(super) async fn revoke(&self, id: &TokenId, by: &str, now: Timestamp) -> Answer<bool> {
-        const REVOKE: &str = "revoke a token";
         let during = |error| self.calls.unavailable(REVOKE, error);
         self.look_for_token(id).await.map_err(during)?;
         let mut tries = self.tries(id.as_str());
@@ -165,7 +164,7 @@ impl Shared {
                 let view = self.view();
                 let mut scratch = Scratch::over(&view);
                 let known =
-                    tokens::revoke(&mut scratch, id, by, now).map_err(|error| error.during(REVOKE))?;
+                    tokens::revoke(&mut scratch, id, by, now).map_err(|error| error.during(REVOKE.words))?;
                 let changed = scratch.changes.tokens.remove(id).flatten();
                 let object = changed.zip(view.token_object(id)).map(|(record, standing)| {
                     let status = Some(standing.status_of(&record, now));
@@ -192,13 +191,13 @@ impl Shared {
     /// Bans a node's machine, or lifts its ban. The ban's own object is what
     /// counts; the event follows from it.
     pub(super) async fn judge(&self, name: &NodeName, how: Release, now: Timestamp) -> Answer<bool> {
-        const JUDGE: &str = "release a node";
-        let during = |error| self.calls.unavailable(JUDGE, error);
+        let during = |error| self.calls.unavailable(RELEASE, error);
         self.look_for_node(name, None).await.map_err(during)?;
         let (known, changes) = {
             let view = self.view();
             let mut scratch = Scratch::over(&view);
-            let known = nodes::release(&mut scratch, name, how, now).map_err(|error| error.during(JUDGE))?;
+            let known =
+                nodes::release(&mut scratch, name, how, now).map_err(|error| error.during(RELEASE.words))?;
             (known, scratch.changes)
         };
         for (machine, ban) in changes.bans {
@@ -231,7 +230,7 @@ impl Shared {
         }
         self.tell();
         for join in joins {
-            self.written(join, JUDGE).await?;
+            self.written(join, RELEASE).await?;
         }
         Ok(known)
     }
@@ -269,7 +268,7 @@ impl Shared {
     }
 
     /// Writes a join before it is answered; if that fails, it is tried again later.
-    async fn written(&self, join: JoinId, operation: &'static str) -> Answer<()> {
+    async fn written(&self, join: JoinId, operation: Operation) -> Answer<()> {
         if let Err(error) = self.flush(join).await {
             self.later.within(join, self.settings.behind);
             return Err(self.calls.unavailable(operation, error));
@@ -313,6 +312,5 @@ const fn urgency(event: &Event) -> Urgency {
     }
 }
 
-pub(super) const OBSERVE: &str = "note what a node does";
 const MOST_DROPPED: usize = 32;
 const SHOWN_AFTER: Duration = Duration::from_secs(2);

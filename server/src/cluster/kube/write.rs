@@ -12,6 +12,7 @@ use kube::ResourceExt;
 
 use super::calls::{CallError, Failure};
 use super::objects::{NodeJoin, Story};
+use super::operations::{BIND, RELEASE};
 use super::scratch::Scratch;
 use super::shared::Shared;
 use super::view::{self, View};
@@ -46,7 +47,7 @@ impl Shared {
                     self.refresh_join(name).await.map_err(during)?;
                     continue;
                 }
-                plan => plan.map_err(|problem| problem.during(BIND))?,
+                plan => plan.map_err(|problem| problem.during(BIND.words))?,
             };
             if let Some(story) = &plan.displaced {
                 self.archive(story).await.map_err(during)?;
@@ -74,12 +75,13 @@ impl Shared {
     /// Frees a name: what is known of its join is kept under the join's own name
     /// first, so that no moment is without it.
     pub(super) async fn free(&self, name: &NodeName, how: &Release, now: Timestamp) -> Answer<bool> {
-        let during = |error| self.calls.unavailable(FREE, error);
+        let during = |error| self.calls.unavailable(RELEASE, error);
         let _turn = self.turns.take(name.as_str()).await;
         let mut tries = self.tries(name.as_str());
         let mut looked = false;
         loop {
-            let planned = freed(&self.view(), name, how, now).map_err(|problem| problem.during(FREE))?;
+            let planned =
+                freed(&self.view(), name, how, now).map_err(|problem| problem.during(RELEASE.words))?;
             let Some((object, story)) = planned else {
                 if looked {
                     return Ok(false);
@@ -305,6 +307,3 @@ fn ended(mut story: Story) -> Story {
     story.facts = None;
     story
 }
-
-const BIND: &str = "bind a name";
-const FREE: &str = "release a node";
