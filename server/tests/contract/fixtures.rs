@@ -1,7 +1,7 @@
 //! Tokens, claims and bindings as the tests want them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::HostFacts;
@@ -138,5 +138,14 @@ fn event_name(event: &Event) -> &'static str {
         Event::Unbanned { .. } => "Unbanned",
         Event::Left => "Left",
         Event::Forgotten { .. } => "Forgotten",
+    }
+}
+
+/// Waits until it holds; what comes by a watch takes a moment.
+pub(crate) async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -22,7 +22,7 @@ use crate::fixtures::{
 };
 use crate::kubernetes::{NAMESPACE, World};
 use crate::mortal::Life;
-use crate::replicas::minting;
+use crate::people::minting;
 
 /// Does the same on a replica that dies after 0, 1, 2... writes, and then on one
 /// that lives, until the first one lives long enough; checks how it ended.

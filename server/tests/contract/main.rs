@@ -7,6 +7,8 @@
     reason = "a test ends where its world is not as arranged"
 )]
 
+mod away;
+mod calls;
 mod embedded;
 mod faults;
 mod fixtures;
@@ -16,6 +18,7 @@ mod killed;
 mod kubernetes;
 mod mortal;
 mod nodes;
+mod people;
 mod replicas;
 mod sweeping;
 mod tokens;
