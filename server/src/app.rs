@@ -107,7 +107,7 @@ impl App {
         )?;
         let shelf = bundle::shelf(&settings, &opened.bundles);
         if let Some(mint_applied) = opened.mint_applied {
-            mint_applied(*serving.pin().borrow(), endpoint.clone());
+            mint_applied(serving.pin(), endpoint.clone());
         }
         let relay = relay(&settings, &metrics)?;
         let health = health::bind(settings.health_listen)

@@ -15,6 +15,7 @@ use berth_domain::phase::Phase;
 use berth_domain::token::JoinToken;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -46,6 +47,9 @@ pub(super) type Chore = Box<dyn FnOnce(CancellationToken) -> Doing + Send>;
 /// What is under way.
 pub(super) type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Begins to mint: with the pin, whenever it changes, and the endpoint.
+pub(super) type Mint = Box<dyn FnOnce(watch::Receiver<SpkiHash>, String) + Send>;
+
 /// A backend that was opened.
 pub(super) struct Opened {
     pub(super) cluster: Arc<dyn Cluster>,
@@ -57,7 +61,7 @@ pub(super) struct Opened {
     pub(super) serving: Source,
     pub(super) cluster_id: String,
     /// Mints the tokens that people apply, once the pin and the endpoint are known.
-    pub(super) mint_applied: Option<Box<dyn FnOnce(SpkiHash, String) + Send>>,
+    pub(super) mint_applied: Option<Mint>,
     /// The watch over silent agents, where only the server judges readiness.
     pub(super) sweep: Option<Arc<dyn Sweep>>,
     pub(super) checks: Vec<Box<dyn HealthCheck>>,

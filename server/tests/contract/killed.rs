@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::identity::SpkiHash;
 use berth_domain::join::{Decision, Event, State};
 use berth_domain::node::Binding;
 use berth_domain::phase::Phase;
@@ -16,6 +17,7 @@ use berth_server::cluster::kube::{Kube, Settings};
 use berth_server::ports::{Answer, Joins, Nodes, Observation, Release, Tokens};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, PostParams};
+use tokio::sync::watch;
 
 use crate::fixtures::{
     binding, claim, events_of, facts, join, key, later, name, now, origin, the_node, token,
@@ -197,7 +199,8 @@ async fn while_it_mints_what_a_person_applied() {
                 .expect("it is legal");
         },
         async |kube, _| {
-            kube.mint_applied(minting());
+            let pin = watch::Sender::new(SpkiHash::of(b"ca"));
+            kube.mint_applied(minting(pin.subscribe()));
             while kube.tokens(now()).await?.is_empty() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -12,6 +12,7 @@ use berth_server::cluster::kube::Minting;
 use berth_server::ports::{Joins, Nodes, Release, Tokens};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams};
+use tokio::sync::watch;
 
 use crate::fixtures::{binding, events_of, join, key, later, name, now, origin, refusal, soon, token};
 use crate::kubernetes::{NAMESPACE, World};
@@ -21,8 +22,9 @@ use crate::replicas::replicas;
 async fn a_token_that_a_person_applies_is_minted_once() {
     let Some(world) = World::fresh().await else { return };
     let three = replicas(&world).await;
+    let pin = watch::Sender::new(SpkiHash::of(b"ca"));
     for kube in &three {
-        kube.mint_applied(minting());
+        kube.mint_applied(minting(pin.subscribe()));
     }
     world
         .apply(&format!(
@@ -60,11 +62,37 @@ async fn a_token_that_a_person_applies_is_minted_once() {
     }
 }
 
-pub(crate) fn minting() -> Minting {
+pub(crate) fn minting(pin: watch::Receiver<SpkiHash>) -> Minting {
     Minting {
-        pin: SpkiHash::of(b"ca"),
+        pin,
         command: Arc::new(|token: &Token| zeroize::Zeroizing::new(format!("join {}", *token.to_text()))),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_pins_the_ca_that_serves_when_it_is_minted() {
+    let Some(world) = World::fresh().await else { return };
+    let kube = world.replica().await;
+    let pin = watch::Sender::new(SpkiHash::of(b"first"));
+    kube.mint_applied(minting(pin.subscribe()));
+    let secrets = Api::<Secret>::namespaced(world.client.clone(), NAMESPACE);
+    let pins = async |name: &str| {
+        world
+            .apply(&format!(
+                "apiVersion: berth.dev/v1alpha1\nkind: JoinToken\nmetadata:\n  name: {name}\n  namespace: {NAMESPACE}\n\
+                 spec:\n  ttl: 2h\n"
+            ))
+            .expect("it is legal");
+        let minted = async || world.tokens().get(name).await.expect("it is there").record();
+        soon("it is minted", async || minted().await.is_some()).await;
+        let secret = secrets.get(&format!("{name}-join-token")).await.expect("it is made");
+        let text = String::from_utf8(secret.data.expect("a token")["token"].0.clone()).expect("ASCII");
+        text.parse::<Token>().expect("a token as it is printed").pin
+    };
+    assert_eq!(pins("rack1").await, Some(SpkiHash::of(b"first")));
+    pin.send_replace(SpkiHash::of(b"second"));
+    assert_eq!(pins("rack2").await, Some(SpkiHash::of(b"second")), "the CA was rotated meanwhile");
+    kube.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

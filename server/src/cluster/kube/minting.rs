@@ -15,6 +15,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Resource, ResourceExt};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::calls::{CallError, Failure};
@@ -26,8 +27,8 @@ use crate::ports::chain;
 /// What goes into the tokens that are minted for people.
 #[derive(Clone)]
 pub struct Minting {
-    /// The CA that machines may trust.
-    pub pin: SpkiHash,
+    /// The CA that machines may trust, as it is when a token is minted.
+    pub pin: watch::Receiver<SpkiHash>,
     /// The whole command by which a machine joins.
     pub command: Command,
 }
@@ -112,7 +113,7 @@ impl Shared {
         if rand::fill(&mut *entropy).is_err() {
             return Ok(Err("this server has no randomness".to_owned()));
         }
-        let token = Token::mint(&entropy, minting.pin);
+        let token = Token::mint(&entropy, *minting.pin.borrow());
         let secret = made(object, &name, &token, minting);
         match self.calls.asked(|| api.create(&how, &secret)).await {
             Ok(_) => return Ok(Ok(token)),
