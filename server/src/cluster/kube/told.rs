@@ -2,6 +2,7 @@
 //! refused, on a Node that joined. Best effort, bounded, each said once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use crate::ports::chain;
 /// The way to whoever writes Events.
 pub(super) struct Told {
     queue: mpsc::Sender<Event>,
+    /// How many found no room since that was last said.
+    left_out: AtomicU64,
     said: Mutex<HashMap<(String, String), Instant>>,
 }
 
@@ -33,7 +36,7 @@ pub(super) type Stories = mpsc::Receiver<Event>;
 impl Told {
     pub(super) fn new() -> (Self, Stories) {
         let (queue, stories) = mpsc::channel(MOST_WAITING);
-        (Self { queue, said: Mutex::default() }, stories)
+        (Self { queue, left_out: AtomicU64::new(0), said: Mutex::default() }, stories)
     }
 
     /// Tells how a join stands, if that is worth an Event and was not said lately.
@@ -66,8 +69,24 @@ impl Told {
             type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         };
+        self.push(event);
+    }
+
+    fn push(&self, event: Event) {
         if self.queue.try_send(event).is_err() {
-            tracing::debug!("too many Events wait; one is left out");
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says how many were left out, if any: joins themselves miss nothing by it.
+    fn own_up(&self) {
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                most = MOST_WAITING,
+                "more Events waited than are kept; the record has all"
+            );
         }
     }
 
@@ -103,6 +122,9 @@ pub(super) async fn write(shared: Arc<Shared>, mut stories: Stories) {
         };
         let Some(event) = event else { return };
         write(event).await;
+        if stories.is_empty() {
+            shared.told.own_up();
+        }
     }
     let rest = async {
         while let Ok(event) = stories.try_recv() {
@@ -180,6 +202,26 @@ pub(super) fn micros(at: Timestamp) -> MicroTime {
 
 /// Where Events of objects without a namespace belong.
 const NAMESPACE: &str = "default";
-const MOST_WAITING: usize = 256;
+
+/// One for each machine of a storm: they are written one after the other, so that joins
+/// go before them. About 1 KB each.
+const MOST_WAITING: usize = 4_096;
 const MOST_SAID: usize = 8_192;
 const SAID_AGAIN: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_counted_once() {
+        let (told, stories) = Told::new();
+        for _ in 0..MOST_WAITING + 3 {
+            told.push(Event::default());
+        }
+        assert_eq!(stories.len(), MOST_WAITING, "a storm's worth waits");
+        assert_eq!(told.left_out.load(Ordering::Relaxed), 3);
+        told.own_up();
+        assert_eq!(told.left_out.load(Ordering::Relaxed), 0, "said once");
+    }
+}
