@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_domain::diagnosis::Code;
 use berth_domain::identity::Digest;
-use berth_domain::join::{Entry, Event};
+use berth_domain::join::{Entry, Event, State};
 use berth_domain::node::{Binding, CertificateTerms, QUOTA_PERIOD, Readiness};
 use berth_server::ports::{Observation, Release};
 use tokio::task::JoinSet;
@@ -46,6 +46,8 @@ pub(crate) async fn a_machine_reclaims_its_name_with_a_new_key(cluster: Arc<dyn 
     let superseded = refusal(cluster.admit(&name("n1"), key("old"), later(61)).await);
     assert_eq!(superseded.code(), Code::CertificateSuperseded);
     assert!(cluster.admit(&name("n1"), key("new"), later(61)).await.is_ok());
+    let before = cluster.join(join("old")).await.expect("an answer").expect("it is kept");
+    assert_eq!(before.state, State::Ended, "its name went to a newer join of the same machine");
 }
 
 pub(crate) async fn a_renewed_key_takes_over_when_it_is_first_used(cluster: Arc<dyn Backend>) {

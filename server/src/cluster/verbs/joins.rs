@@ -52,6 +52,19 @@ pub(in crate::cluster) fn record<L: JoinLedger + ?Sized>(
     Ok(())
 }
 
+/// Ends a join whose name went to a newer one of the same machine: what happened is
+/// that one's event.
+pub(in crate::cluster) fn end<L: JoinLedger + ?Sized>(
+    ledger: &mut L,
+    join: JoinId,
+    now: Timestamp,
+) -> Stored<()> {
+    let Some(mut record) = ledger.join(join)?.filter(|record| !is_finished(record)) else { return Ok(()) };
+    record.state = State::Ended;
+    record.updated = now;
+    ledger.keep_join(&record)
+}
+
 /// Whether the join has redeemed a token, or more.
 pub(in crate::cluster) fn is_proven(record: &JoinRecord) -> bool {
     !record.reached.is_empty()

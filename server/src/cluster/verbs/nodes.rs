@@ -21,9 +21,13 @@ pub(in crate::cluster) fn bind(
     now: Timestamp,
 ) -> Result<NodeRecord, Problem> {
     let existing = ledger.node(&wanted.identity.name)?;
+    let before = existing.as_ref().map(|node| node.join).filter(|before| *before != wanted.join);
     let ban = ledger.ban(wanted.machine)?;
     let node = NodeRecord::bind(existing, ban.as_ref(), wanted, now)?;
     ledger.keep_node(&node)?;
+    if let Some(before) = before {
+        joins::end(ledger, before, now)?;
+    }
     let event = Event::Authorized {
         machine: wanted.machine,
         key: wanted.key,
