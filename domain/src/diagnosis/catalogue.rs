@@ -9,7 +9,7 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::HostnameInvalid => "the host name {hostname} cannot be a node name: {problem}",
         Code::DiskSpaceTooLow => "{path} has {found} free, and the node needs {wanted}",
         Code::ClockWrong => "this machine's clock is {offset} off: it says {found}, the server says {wanted}",
-        Code::LeftoversFound => "{owner} has left {paths} on this machine",
+        Code::LeftoversFound => "this machine has files of {owner}: {paths}",
         Code::NotPrivileged => "the agent runs as user {uid} and lacks {missing}",
         Code::SwapOn => "swap is on: {areas}",
         Code::CgroupVersion1 => "the host is on cgroup v1",

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use berth_domain::facts::{
-    CgroupVersion, Disk, HostFacts, HugePages, Link, NumaNode, PciDevice, Runtime, RuntimeState,
+    CgroupVersion, Disk, HostFacts, HugePages, Link, NumaNode, Owner, PciDevice, Runtime, RuntimeState,
 };
 
 use super::shown::Lines;
@@ -79,7 +79,9 @@ fn node(facts: &HostFacts, text: &mut Lines) {
         )
     };
     text.lines("Directories", facts.directories.iter().map(directory));
-    text.lines("Leftovers", facts.leftovers.iter().map(|left| format!("{} ({})", left.path, left.owner)));
+    // It has joined by Berth, so those of Berth are its own.
+    let left = facts.leftovers.iter().filter(|left| left.owner != Owner::Berth);
+    text.lines("Leftovers", left.map(|left| format!("{} ({})", left.path, left.owner)));
 }
 
 fn count(number: Option<u32>, what: &str) -> String {
@@ -171,7 +173,20 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use berth_domain::facts::Leftover;
+
+    use super::*;
+
+    #[test]
+    fn files_of_berth_are_no_leftovers_of_a_machine_that_joined_by_it() {
+        let of = |owner, path: &str| Leftover { owner, path: path.to_owned() };
+        let leftovers = vec![of(Owner::Berth, "/var/lib/berth"), of(Owner::K0s, "/var/lib/k0s")];
+        let mut text = Lines::default();
+        machine(&HostFacts { leftovers, ..HostFacts::default() }, &mut text);
+        let shown: Vec<&str> = text.text.lines().filter(|line| line.contains("/var/lib")).collect();
+        let [line] = shown.as_slice() else { panic!("one line of leftovers: {shown:?}") };
+        assert!(line.contains("Leftovers") && line.contains("/var/lib/k0s (k0s)"), "{line}");
+    }
 
     #[test]
     fn sizes_are_readable() {

@@ -68,7 +68,7 @@ fn resources(capacity: &BTreeMap<String, String>, allocatable: &BTreeMap<String,
 /// Lines of a label and what belongs to it.
 #[derive(Default)]
 pub(super) struct Lines {
-    text: String,
+    pub(super) text: String,
 }
 
 impl Lines {
