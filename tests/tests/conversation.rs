@@ -35,8 +35,11 @@ fn a_machine_joins_and_its_node_is_ready() {
 #[test]
 fn a_fresh_server_needs_no_configuration_but_its_line() {
     let world = World::start();
-    let line = world.server.process().stdout();
-    let line = line.lines().find(|line| line.contains("berth-agent join")).expect("the line to paste");
+    // It serves before its output was read here.
+    let line = eventually("the line to paste", PATIENCE, || {
+        let said = world.server.process().stdout();
+        said.lines().find(|line| line.ends_with("--token-file -")).map(str::to_owned)
+    });
     let token =
         line.split(['\'', ' ']).find(|word| word.starts_with("berth1.")).expect("a token in the line");
     let joined = world.machine("n1").join(world.server.endpoint(), token, &[]);
