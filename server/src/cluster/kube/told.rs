@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use berth_domain::join::{Decision, Entry, Event as Said, State};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::{QueueMeter, Queued};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -23,17 +24,18 @@ use crate::ports::chain;
 
 /// The way to whoever writes Events.
 pub(super) struct Told {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<(Event, Queued)>,
+    meter: QueueMeter,
     said: Mutex<HashMap<(String, String), Instant>>,
 }
 
-/// What is to be written.
-pub(super) type Stories = mpsc::Receiver<Event>;
+/// What is to be written, each counted as waiting until it is.
+pub(super) type Stories = mpsc::Receiver<(Event, Queued)>;
 
 impl Told {
-    pub(super) fn new() -> (Self, Stories) {
-        let (queue, stories) = mpsc::channel(MOST_WAITING);
-        (Self { queue, said: Mutex::default() }, stories)
+    pub(super) fn new(meter: QueueMeter) -> (Self, Stories) {
+        let (queue, stories) = mpsc::channel(MOST_EVENTS);
+        (Self { queue, meter, said: Mutex::default() }, stories)
     }
 
     /// Tells how a join stands, if that is worth an Event and was not said lately.
@@ -66,7 +68,7 @@ impl Told {
             type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         };
-        if self.queue.try_send(event).is_err() {
+        if self.queue.try_send((event, self.meter.enter())).is_err() {
             tracing::debug!("too many Events wait; one is left out");
         }
     }
@@ -101,11 +103,11 @@ pub(super) async fn write(shared: Arc<Shared>, mut stories: Stories) {
             () = shared.stop.cancelled() => break,
             event = stories.recv() => event,
         };
-        let Some(event) = event else { return };
+        let Some((event, _queued)) = event else { return };
         write(event).await;
     }
     let rest = async {
-        while let Ok(event) = stories.try_recv() {
+        while let Ok((event, _queued)) = stories.try_recv() {
             write(event).await;
         }
     };
@@ -180,6 +182,8 @@ pub(super) fn micros(at: Timestamp) -> MicroTime {
 
 /// Where Events of objects without a namespace belong.
 const NAMESPACE: &str = "default";
-const MOST_WAITING: usize = 256;
+
+/// The most Events that wait; more are left out.
+pub const MOST_EVENTS: usize = 256;
 const MOST_SAID: usize = 8_192;
 const SAID_AGAIN: Duration = Duration::from_secs(600);
