@@ -20,5 +20,6 @@ pub mod profile;
 pub mod proof;
 pub mod quantity;
 pub mod span;
+pub mod term;
 pub mod timestamp;
 pub mod token;

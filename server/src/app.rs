@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_telemetry::Spans;
 use berth_telemetry::metrics::Metrics;
 use berth_telemetry::relay::Passed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -32,19 +33,16 @@ use crate::cluster::Sweep;
 use crate::console;
 use crate::health::{self, Checks, HealthCheck};
 use crate::join::authentication::Decoys;
-use crate::join::initialization::Admission;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
 use crate::relay::{Relay, RelayLimits};
 use crate::rpc::{BundleRpc, JoinRpc, Joins, TelemetryRpc, Tracked};
+use crate::signer::metered::Metered;
 use crate::trust::Bundles;
 
 pub use bundle::{own_authority, trusted};
 pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
-
-/// Between two counts of nodes for the metrics.
-const COUNT_NODES: Duration = Duration::from_secs(15);
 
 /// How long agents' last spans have to leave.
 const LAST_SPANS: Duration = Duration::from_secs(1);
@@ -75,19 +73,20 @@ pub struct App {
     console: Option<console::Bound>,
     cluster_id: String,
     endpoint: String,
+    spans: Spans,
 }
 
 impl App {
     /// Opens the store and the CA, makes them if there are none, and takes all
-    /// addresses.
+    /// addresses. `spans` is what became of the process's own.
     ///
     /// # Errors
     /// Says which of them could not be had.
-    pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn bind(settings: Settings, spans: Spans) -> anyhow::Result<Self> {
         raise_descriptor_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-        let opened = backend::open(&settings, &clock).await?;
+        let opened = backend::open(&settings, &clock, &metrics).await?;
 
         let limits = Limits { connections_per_source: settings.connections_per_source, ..Limits::default() };
         let listener = listener::bind(ListenerSettings {
@@ -105,7 +104,7 @@ impl App {
             Arc::clone(&opened.bundles),
             clock.now(),
         )?;
-        let shelf = bundle::shelf(&settings, &opened.bundles);
+        let shelf = bundle::shelf(&settings, &opened.bundles, &metrics);
         if let Some(mint_applied) = opened.mint_applied {
             mint_applied(serving.pin(), endpoint.clone());
         }
@@ -119,11 +118,12 @@ impl App {
             Some(console) => Some(console::bind(console).await?),
             None => None,
         };
+        let signer = Arc::new(Metered::new(opened.signer, metrics.signer(observer::signs(&settings))));
         Ok(Self {
             settings,
             metrics,
             cluster: opened.cluster,
-            signer: opened.signer,
+            signer,
             bundles: opened.bundles,
             registry: opened.registry,
             profiles: opened.profiles,
@@ -141,6 +141,7 @@ impl App {
             console,
             cluster_id: opened.cluster_id,
             endpoint,
+            spans,
         })
     }
 
@@ -183,7 +184,12 @@ impl App {
             BundleRpc::new(&rpc, Arc::<Shelf>::clone(&self.shelf), self.settings.bundle.limits.stall);
         let end = CancellationToken::new();
         let background = tokio_util::task::TaskTracker::new();
-        background.spawn(attendance::cut_lines(Arc::clone(&lines), Arc::clone(&cluster), end.clone()));
+        background.spawn(attendance::cut_lines(
+            Arc::clone(&lines),
+            Arc::clone(&cluster),
+            Arc::clone(&self.metrics),
+            end.clone(),
+        ));
         if let Some(sweep) = self.sweep {
             let (clock, terms) = (Arc::clone(&self.clock), self.settings.terms);
             background.spawn(attendance::sweep(lines, sweep, clock, terms, end.clone()));
@@ -191,10 +197,10 @@ impl App {
         for chore in self.chores {
             background.spawn(chore(end.clone()));
         }
-        background.spawn(observer::count_nodes(
+        background.spawn(observer::count_held(
             Arc::clone(&cluster),
             Arc::clone(&self.metrics),
-            COUNT_NODES,
+            Arc::clone(&self.clock),
             end.clone(),
         ));
         background.spawn(serving::keep_fresh(
@@ -204,14 +210,11 @@ impl App {
         ));
         background.spawn(bundle::keep_fresh(Arc::clone(&self.shelf), end.clone()));
         background.spawn(watchdog(end.clone()));
-        let (metrics, serving) = (Arc::clone(&self.metrics), Arc::clone(&self.serving));
+        let relayed = self.relay.as_ref().map(|relay| relay.spans());
         let checks: Checks = self.checks.into();
         background.spawn(self.health.serve(
             Arc::clone(&checks),
-            Arc::new(move || {
-                serving.tell(&metrics);
-                metrics.encode()
-            }),
+            observer::page(Arc::clone(&self.metrics), Arc::clone(&self.serving), self.spans, relayed),
             tracked.draining.clone(),
             end.clone(),
         ));
@@ -311,7 +314,7 @@ impl App {
             trust: Arc::<Bundles>::clone(&self.bundles),
             clock: Arc::clone(&self.clock),
             policy: settings.policy.clone(),
-            admission: Admission::new(settings.joins_in_flight, settings.queue),
+            admission: observer::admission(&self.metrics, settings),
             cluster_id: self.cluster_id.clone(),
             decoys: Decoys::new(decoys),
             metrics: Arc::clone(&self.metrics),

@@ -11,6 +11,7 @@ use berth_domain::name::NodeName;
 use berth_domain::node::NodeRecord;
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -77,8 +78,13 @@ impl Lines {
 }
 
 /// Cuts lines as the record says so, wherever it was said: a ban at one server
-/// ends the line at another. Runs until `stop`.
-pub async fn cut_lines(lines: Arc<Lines>, cluster: Arc<dyn Cluster>, stop: CancellationToken) {
+/// ends the line at another. Counts bans as they are heard. Runs until `stop`.
+pub async fn cut_lines(
+    lines: Arc<Lines>,
+    cluster: Arc<dyn Cluster>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let mut changes = cluster.changes();
     let mut seen = *changes.borrow_and_update();
     loop {
@@ -91,6 +97,9 @@ pub async fn cut_lines(lines: Arc<Lines>, cluster: Arc<dyn Cluster>, stop: Cance
         changes.borrow_and_update();
         while let Ok((to, endings)) = cluster.endings(seen, ENTRIES_AT_ONCE).await {
             for entry in &endings {
+                if matches!(entry.event, Event::Banned { .. }) {
+                    metrics.banned();
+                }
                 if let (Some(name), Some(why)) = (&entry.node, why_it_ends(entry)) {
                     lines.end(name, &why);
                 }

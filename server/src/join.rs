@@ -172,16 +172,15 @@ async fn phases_of_enroll(
     line: &mut dyn EnrollLine,
     heard: &mut Option<Hello>,
 ) -> Result<Issued, Ending> {
-    let done = |finished: &Finished| count(world.metrics, finished);
     let admitted =
-        watched(Phase::Initialization, initialization::run(line, world.admission, heard), done).await?;
-    let authenticated = watched(
+        counted(world, Phase::Initialization, initialization::run(line, world.admission, heard)).await?;
+    let authenticated = counted(
+        world,
         Phase::Authentication,
         authentication::run(line, admitted, world.cluster, world, world.clock),
-        done,
     )
     .await?;
-    watched(Phase::Authorization, authorization::run(line, authenticated, world), done).await
+    counted(world, Phase::Authorization, authorization::run(line, authenticated, world)).await
 }
 
 /// Connection 2: configuration and registration, until the Node is Ready.
@@ -190,10 +189,10 @@ async fn phases_of_enroll(
 /// How it ended before that; recorded by then.
 pub async fn complete(world: &World<'_>, line: &mut dyn JoinLine, member: &Member) -> Result<(), Ending> {
     let began = Instant::now();
-    let done = |finished: &Finished| count(world.metrics, finished);
     let ended = async {
-        let configured = watched(Phase::Configuration, configuration::run(line, member, world), done).await?;
-        watched(Phase::Registration, registration::run(line, configured, world), done).await
+        let configured =
+            counted(world, Phase::Configuration, configuration::run(line, member, world)).await?;
+        counted(world, Phase::Registration, registration::run(line, configured, world)).await
     }
     .await;
     let (outcome, code) = match &ended {
@@ -209,8 +208,17 @@ pub async fn complete(world: &World<'_>, line: &mut dyn JoinLine, member: &Membe
     ended
 }
 
-fn count(metrics: &Metrics, finished: &Finished) {
-    metrics.phase_finished(finished.phase, finished.outcome, finished.elapsed, finished.trace_id.as_deref());
+/// Runs a phase in its span; the join counts as within it meanwhile.
+async fn counted<T>(
+    world: &World<'_>,
+    phase: Phase,
+    work: impl Future<Output = Result<T, Ending>>,
+) -> Result<T, Ending> {
+    let _within = world.metrics.in_flight(phase);
+    watched(phase, work, |Finished { phase, outcome, elapsed, trace_id, .. }| {
+        world.metrics.phase_finished(*phase, *outcome, *elapsed, trace_id.as_deref());
+    })
+    .await
 }
 
 fn origin_of(hello: &Hello, caller: &Caller) -> Origin {

@@ -3,17 +3,21 @@
 //! of what the API server answers ([`failure`]).
 
 pub mod failure;
+mod measured;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_telemetry::metrics::ApiMeter;
 use berth_telemetry::propagation;
 use futures_util::FutureExt as _;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::util::MapRequestLayer;
+
+use measured::Measure;
 
 pub use failure::{Failure, Permission, classify};
 
@@ -62,11 +66,12 @@ pub struct ApiServer {
 }
 
 /// Prepares the way to the API server: by a kubeconfig, else by the pod's own
-/// service account, else by the usual kubeconfig. Nothing is asked yet.
+/// service account, else by the usual kubeconfig. Nothing is asked yet. Each call's time
+/// goes to `meter`.
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectError> {
+pub async fn connect(kubeconfig: Option<&Path>, meter: ApiMeter) -> Result<ApiServer, ConnectError> {
     let mut config = match kubeconfig {
         Some(path) => {
             let wrong = |cause| ConnectError::Kubeconfig { path: path.to_owned(), cause: Box::new(cause) };
@@ -88,7 +93,10 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<ApiServer, ConnectErro
     let roots = config.root_cert.clone().unwrap_or_default();
     let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let builder = ClientBuilder::try_from(config).map_err(|cause| ConnectError::Client(Box::new(cause)))?;
-    let client = builder.with_layer(&MapRequestLayer::new(|request| traced(unwarned(request)))).build();
+    let client = builder
+        .with_layer(&Measure(meter))
+        .with_layer(&MapRequestLayer::new(|request| traced(unwarned(request))))
+        .build();
     Ok(ApiServer { client, roots, host })
 }
 

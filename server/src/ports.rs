@@ -16,7 +16,7 @@ use berth_domain::facts::HostFacts;
 use berth_domain::identity::SpkiHash;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
 use berth_domain::name::{NodeName, PoolName};
-use berth_domain::node::{Ban, Binding, NodeRecord, Readiness};
+use berth_domain::node::{Ban, Binding, CertificateTerms, NodeRecord, Readiness};
 use berth_domain::phase::Phase;
 use berth_domain::pods::{PodNetwork, PodRoutes};
 use berth_domain::profile::Profile;
@@ -262,6 +262,15 @@ pub trait Nodes: Send + Sync {
             *count = count.saturating_add(1);
         }
         Ok(counts)
+    }
+
+    /// The newest certificates of nodes whose machines are not banned.
+    ///
+    /// # Errors
+    /// The store is away.
+    async fn certificates(&self) -> Answer<Vec<CertificateTerms>> {
+        let welcome = self.nodes(None).await?.into_iter().filter(|node| node.ban.is_none());
+        Ok(welcome.map(|node| node.record.certificate).collect())
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use berth_domain::name::NodeName;
 use berth_domain::span::RelayedSpan;
+use berth_telemetry::Spans;
 use berth_telemetry::metrics::{Metrics, RelayOutcome};
 use berth_telemetry::relay::Passed;
 
@@ -70,6 +71,12 @@ impl Relay {
         self.metrics.relayed(RelayOutcome::Passed, taken);
         self.metrics.relayed(RelayOutcome::Unknown, many.saturating_sub(taken));
         Ok(taken)
+    }
+
+    /// What became of the spans that went on.
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        self.passed.spans()
     }
 
     /// Hands what waits to the collector, for so long at most.

@@ -6,5 +6,6 @@ pub mod bundle;
 pub mod files;
 pub mod kube;
 pub mod local;
+pub mod metered;
 
 mod directory;

@@ -27,6 +27,7 @@ use berth_server::cluster::memory::Memory;
 use berth_server::kubernetes::connect;
 use berth_server::ports::{Answer, Clock as _, Profiles as _, Tokens as _};
 use berth_server::profiles::kubernetes::{ApiConfigMaps, Configured, KubernetesProfiles};
+use berth_telemetry::metrics::ApiMeter;
 use kube::Client;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -138,7 +139,7 @@ async fn its_config_maps_make_profiles(cluster: &Cluster, server: &Path, ca_hash
 }
 
 async fn client(kubeconfig: &Path) -> Client {
-    connect(Some(kubeconfig)).await.expect("a client").client
+    connect(Some(kubeconfig), ApiMeter::default()).await.expect("a client").client
 }
 
 async fn tokens(kubeconfig: &Path) -> BootstrapTokens<Memory> {

@@ -24,6 +24,7 @@ use berth_server::kubernetes::connect;
 use berth_server::ports::{Answer, Clock as _, Hold, SignedCertificate, Signer, Takes};
 use berth_server::signer::kube::{Authority, KubeSigner};
 use berth_server::signer::local::LocalSigner;
+use berth_telemetry::metrics::ApiMeter;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 use serde_json::json;
 use tokio::sync::watch;
@@ -253,7 +254,7 @@ struct Running {
 
 impl Running {
     async fn start(kubeconfig: &Path) -> Self {
-        let api = connect(Some(kubeconfig)).await.expect("a way to the API server");
+        let api = connect(Some(kubeconfig), ApiMeter::default()).await.expect("a way to the API server");
         let authority = Authority::published(api.client.clone(), &api.roots).await.expect("a CA");
         let signer = Arc::new(KubeSigner::new(api.client, authority, Arc::new(SystemClock)));
         let end = CancellationToken::new();

@@ -29,6 +29,18 @@ use tonic::{Request, Response, Status};
 
 pub use received::{Kind, ReceivedSpan, SpanStatus};
 
+/// How a receiver answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// At once.
+    #[default]
+    Prompt,
+    /// Only after this time.
+    Slow(Duration),
+    /// With a status that says it has no room; it keeps nothing of what it was sent.
+    Refusing,
+}
+
 /// A running receiver. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Collector {
@@ -53,13 +65,22 @@ impl Collector {
     ///
     /// The port or the thread cannot be had.
     pub async fn start_at(address: SocketAddr) -> io::Result<Self> {
+        Self::start_with(address, Manner::Prompt).await
+    }
+
+    /// The same, which answers in a manner of its own.
+    ///
+    /// # Errors
+    ///
+    /// The port or the thread cannot be had.
+    pub async fn start_with(address: SocketAddr, manner: Manner) -> io::Result<Self> {
         let kept = Arc::new(Kept::default());
         let (stop, stopped) = oneshot::channel();
         let (tell, ready) = oneshot::channel();
         let keeper = Arc::clone(&kept);
         thread::Builder::new()
             .name("collector".to_owned())
-            .spawn(move || run(address, keeper, stopped, tell))?;
+            .spawn(move || run(address, Service(keeper, manner), stopped, tell))?;
         let address = ready.await.map_err(io::Error::other)??;
         Ok(Self { address, kept, stop: Some(stop) })
     }
@@ -149,7 +170,7 @@ impl Kept {
     }
 }
 
-struct Service(Arc<Kept>);
+struct Service(Arc<Kept>, Manner);
 
 #[tonic::async_trait]
 impl TraceService for Service {
@@ -157,6 +178,11 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        match self.1 {
+            Manner::Prompt => {}
+            Manner::Slow(time) => tokio::time::sleep(time).await,
+            Manner::Refusing => return Err(Status::resource_exhausted("no room")),
+        }
         let headers = format!("{:?}", request.metadata());
         let message = request.into_inner();
         {
@@ -172,7 +198,7 @@ impl TraceService for Service {
 
 fn run(
     address: SocketAddr,
-    kept: Arc<Kept>,
+    service: Service,
     stopped: oneshot::Receiver<()>,
     tell: oneshot::Sender<io::Result<SocketAddr>>,
 ) {
@@ -186,12 +212,11 @@ fn run(
             Err(error) => return drop(tell.send(Err(error))),
         };
         let _ = tell.send(listener.local_addr());
-        let tap = Arc::clone(&kept);
+        let tap = Arc::clone(&service.0);
         let connections = TcpListenerStream::new(listener)
             .map(move |stream| stream.map(|stream| wire::Tapped::new(stream, Arc::clone(&tap))));
-        let server = Server::builder()
-            .add_service(TraceServiceServer::new(Service(kept)))
-            .serve_with_incoming(connections);
+        let server =
+            Server::builder().add_service(TraceServiceServer::new(service)).serve_with_incoming(connections);
         tokio::select! {
             _ = server => {}
             _ = stopped => {}

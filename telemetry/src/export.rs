@@ -36,11 +36,16 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a failing export is told at most.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many spans ended, and how many the collector has acknowledged.
+/// How many spans ended, and what became of them; those that are left wait.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) ended: AtomicU64,
+    /// The collector has acknowledged them.
     pub(crate) delivered: AtomicU64,
+    /// There was no room in the queue.
+    pub(crate) dropped: AtomicU64,
+    /// The collector did not take them in time.
+    pub(crate) failed: AtomicU64,
 }
 
 /// The entrance: what the tracer hands its ended spans to.
@@ -93,8 +98,10 @@ impl SpanProcessor for Queue {
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
             self.counts.ended.fetch_add(1, Ordering::Relaxed);
-            // Full or closed: the difference of the counts tells of it.
-            let _ = self.spans.try_send(span);
+            // Full or closed: nobody waits for room.
+            if self.spans.try_send(span).is_err() {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -122,6 +129,8 @@ struct Courier {
     closing: watch::Receiver<Option<Instant>>,
     counts: Arc<Counts>,
     complained: Option<Instant>,
+    /// How many losses were told of.
+    told: u64,
 }
 
 impl Courier {
@@ -150,7 +159,7 @@ impl Courier {
                 })?
         };
         exporter.set_resource(resource);
-        Ok((runtime, Self { exporter, spans, closing, counts, complained: None }))
+        Ok((runtime, Self { exporter, spans, closing, counts, complained: None, told: 0 }))
     }
 
     async fn run(mut self) {
@@ -167,14 +176,12 @@ impl Courier {
             if batch.is_empty() {
                 return;
             }
-            let size = batch.len();
-            match timeout(EXPORT_TIMEOUT, self.exporter.export(batch)).await {
-                Ok(Ok(())) => {
-                    self.counts.delivered.fetch_add(size as u64, Ordering::Relaxed);
-                }
-                Ok(Err(error)) => self.complain(size, &error),
-                Err(_) => self.complain(size, &OTelSdkError::Timeout(EXPORT_TIMEOUT)),
-            }
+            let size = batch.len() as u64;
+            let exported = timeout(EXPORT_TIMEOUT, self.exporter.export(batch)).await;
+            let exported = exported.unwrap_or(Err(OTelSdkError::Timeout(EXPORT_TIMEOUT)));
+            let count = if exported.is_ok() { &self.counts.delivered } else { &self.counts.failed };
+            count.fetch_add(size, Ordering::Relaxed);
+            self.complain(exported.err().as_ref());
         }
     }
 
@@ -200,12 +207,21 @@ impl Courier {
         }
     }
 
-    fn complain(&mut self, lost: usize, error: &OTelSdkError) {
+    /// Tells now and then what was lost since: by exports that failed, or because a slow
+    /// collector let the queue fill.
+    fn complain(&mut self, error: Option<&OTelSdkError>) {
+        let Counts { dropped, failed, .. } = &*self.counts;
+        let lost = dropped.load(Ordering::Relaxed).saturating_add(failed.load(Ordering::Relaxed));
         let now = Instant::now();
         let due = self.complained.is_none_or(|last| now - last >= COMPLAINT_INTERVAL);
-        if due {
-            self.complained = Some(now);
-            tracing::warn!(spans = lost, %error, "spans could not be exported; joins go on");
+        if lost == self.told || !due {
+            return;
+        }
+        let spans = lost.saturating_sub(self.told);
+        (self.complained, self.told) = (Some(now), lost);
+        match error {
+            Some(error) => tracing::warn!(spans, %error, "spans could not be exported; joins go on"),
+            None => tracing::warn!(spans, "the collector is slow and spans were dropped; joins go on"),
         }
     }
 }

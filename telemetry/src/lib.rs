@@ -22,4 +22,4 @@ mod uncollected;
 
 pub use phase::{Coded, Finished, Outcome};
 pub use sample::Share;
-pub use setup::{Delivery, InstallError, LogFormat, Settings, Telemetry};
+pub use setup::{Delivery, InstallError, LogFormat, Settings, Spans, Telemetry};

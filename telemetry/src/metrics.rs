@@ -3,10 +3,12 @@
 //! from the start with zero, so that a rate over them is never missing its
 //! first step. A node's name is never a label.
 
+mod calls;
+mod holdings;
 mod label_values;
+mod queues;
 
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_domain::diagnosis::Code;
 use berth_domain::phase::Phase;
@@ -23,7 +25,16 @@ use crate::names::{label, metric, rpc as rpc_names};
 use crate::phase::Outcome;
 use crate::rpc;
 
-pub use label_values::{Certificate, ConnectionOutcome, NodeState, RelayOutcome};
+use calls::Calls;
+use holdings::Holdings;
+use queues::Queues;
+
+pub use calls::{ApiMeter, SignerMeter, Signing};
+pub use label_values::{
+    ApiKind, ApiOutcome, ApiVerb, Certificate, ConnectionOutcome, Decision, Limiter, NodeState, Queue,
+    RelayOutcome, SignerKind, SpanOutcome, SpanPath,
+};
+pub use queues::{LimiterMeter, QueueMeter, Queued};
 
 /// The `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,33 +53,36 @@ pub struct Metrics {
     joins: Family<Labels<2>, Counter>,
     in_flight: Family<Labels<1>, Gauge>,
     waiting: Family<Labels<1>, Gauge>,
-    certificate_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     connections: Family<Labels<1>, Counter>,
     renewals: Family<Labels<1>, Counter>,
     bundle_bytes: Counter,
-    nodes: Family<Labels<1>, Gauge>,
     relayed: Family<Labels<1>, Counter>,
     rpcs: Family<Labels<2>, Histogram, RpcBuckets>,
+    queues: Queues,
+    calls: Calls,
+    held: Holdings,
 }
 
 impl Metrics {
     /// All metrics at zero, for the given version of the program.
     #[must_use]
     pub fn new(version: &'static str) -> Self {
+        let mut registry = Registry::default();
         let mut metrics = Self {
-            registry: Registry::default(),
             phase_duration: Family::new_with_constructor(JoinBuckets),
             join_duration: Family::new_with_constructor(JoinBuckets),
             joins: Family::default(),
             in_flight: Family::default(),
             waiting: Family::default(),
-            certificate_expiry: Family::default(),
             connections: Family::default(),
             renewals: Family::default(),
             bundle_bytes: Counter::default(),
-            nodes: Family::default(),
             relayed: Family::default(),
             rpcs: Family::new_with_constructor(RpcBuckets),
+            queues: Queues::register(&mut registry),
+            calls: Calls::register(&mut registry),
+            held: Holdings::register(&mut registry),
+            registry,
         };
         metrics.register(version);
         metrics.touch();
@@ -125,22 +139,9 @@ impl Metrics {
         self.bundle_bytes.inc_by(bytes);
     }
 
-    /// How many nodes are in `state` now.
-    pub fn nodes(&self, state: NodeState, count: u64) {
-        self.nodes
-            .get_or_create(&[(label::STATE, state.as_str())])
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
     /// Agents have sent so many spans over their lines.
     pub fn relayed(&self, outcome: RelayOutcome, spans: u32) {
         self.relayed.get_or_create(&[(label::OUTCOME, outcome.as_str())]).inc_by(spans.into());
-    }
-
-    /// When a certificate ends.
-    pub fn certificate_expires(&self, certificate: Certificate, at: SystemTime) {
-        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.certificate_expiry.get_or_create(&[(label::CERTIFICATE, certificate.as_str())]).set(seconds);
     }
 
     /// An RPC has been served. `method` is one of [`crate::names::rpc`].
@@ -172,11 +173,6 @@ impl Metrics {
         to.register(stem(metric::JOINS), "Joins that ended", self.joins.clone());
         to.register(metric::JOINS_IN_FLIGHT, "Joins within a phase", self.in_flight.clone());
         to.register(metric::JOINS_WAITING, "Joins that wait", self.waiting.clone());
-        to.register(
-            metric::CERTIFICATE_EXPIRY,
-            "When a certificate of the server ends",
-            self.certificate_expiry.clone(),
-        );
         to.register(stem(metric::CONNECTIONS), "Connections to the join listener", self.connections.clone());
         to.register(stem(metric::RENEWALS), "Renewals of certificates", self.renewals.clone());
         to.register(
@@ -184,7 +180,6 @@ impl Metrics {
             "Bytes of bundles that nodes have taken",
             self.bundle_bytes.clone(),
         );
-        to.register(metric::NODES, "Nodes that the server knows", self.nodes.clone());
         to.register(
             stem(metric::RELAYED_SPANS),
             "Spans that agents sent over their lines",
@@ -221,9 +216,6 @@ impl Metrics {
         }
         for outcome in RelayOutcome::ALL {
             drop(self.relayed.get_or_create(&[(label::OUTCOME, outcome.as_str())]));
-        }
-        for state in NodeState::ALL {
-            drop(self.nodes.get_or_create(&[(label::STATE, state.as_str())]));
         }
         for method in rpc_names::JOIN_METHODS {
             let ok = rpc::status_name(tonic::Code::Ok);
@@ -303,6 +295,8 @@ const LONG_SECONDS: [f64; 3] = [60.0, 180.0, 600.0];
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";

@@ -136,6 +136,54 @@ pub mod metric {
     pub const RELAYED_SPANS: &str = "berth_relayed_spans_total";
     /// Histogram, seconds: RPCs served (`rpc.server.call.duration`).
     pub const RPC_SERVER_DURATION: &str = "rpc_server_call_duration_seconds";
+    /// Counter: machines that were banned.
+    pub const BANS: &str = "berth_bans_total";
+    /// Gauge: tokens that the server knows. Label: state.
+    pub const TOKENS: &str = "berth_tokens";
+    /// Gauge: nodes' newest certificates. Label: state.
+    pub const NODE_CERTIFICATES: &str = "berth_node_certificates";
+    /// Counter: decisions of limiters. Labels: limiter, decision.
+    pub const LIMITER_DECISIONS: &str = "berth_limiter_decisions_total";
+    /// Gauge: what waits in a queue now. Label: queue.
+    pub const QUEUE_DEPTH: &str = "berth_queue_depth";
+    /// Gauge: what may wait in a queue at most. Label: queue.
+    pub const QUEUE_LIMIT: &str = "berth_queue_limit";
+    /// Histogram, seconds: how long waiting in a queue took. Label: queue.
+    pub const QUEUE_WAIT: &str = "berth_queue_wait_seconds";
+    /// Histogram, seconds: how long signing took. Labels: signer, outcome.
+    pub const SIGNER_DURATION: &str = "berth_signer_duration_seconds";
+    /// Histogram, seconds: how long the API server took to answer. Labels: verb, kind,
+    /// outcome.
+    pub const APISERVER_DURATION: &str = "berth_apiserver_request_duration_seconds";
+    /// Counter: spans on their way to the collector. Labels: path, outcome.
+    pub const SPANS: &str = "berth_spans_total";
+
+    /// All of them; docs/observability.md has a row for each.
+    pub const ALL: [&str; 23] = [
+        JOIN_PHASE_DURATION,
+        JOIN_DURATION,
+        JOINS,
+        JOINS_IN_FLIGHT,
+        JOINS_WAITING,
+        BUILD_INFO,
+        CERTIFICATE_EXPIRY,
+        CONNECTIONS,
+        RENEWALS,
+        BUNDLE_BYTES,
+        NODES,
+        RELAYED_SPANS,
+        RPC_SERVER_DURATION,
+        BANS,
+        TOKENS,
+        NODE_CERTIFICATES,
+        LIMITER_DECISIONS,
+        QUEUE_DEPTH,
+        QUEUE_LIMIT,
+        QUEUE_WAIT,
+        SIGNER_DURATION,
+        APISERVER_DURATION,
+        SPANS,
+    ];
 }
 
 /// Names of metric labels. Their values come from closed lists; a node name is
@@ -149,8 +197,22 @@ pub mod label {
     pub const REASON: &str = "reason";
     /// The value of [`REASON`] where there is nothing to explain.
     pub const NO_REASON: &str = "none";
-    /// The state of a node.
+    /// The state of a node, of a token or of a certificate.
     pub const STATE: &str = "state";
+    /// What lets only so much through.
+    pub const LIMITER: &str = "limiter";
+    /// What a limiter decided.
+    pub const DECISION: &str = "decision";
+    /// Where something waits its turn.
+    pub const QUEUE: &str = "queue";
+    /// Who signs for nodes.
+    pub const SIGNER: &str = "signer";
+    /// What the API server was asked to do.
+    pub const VERB: &str = "verb";
+    /// The kind of object that the API server was asked for.
+    pub const KIND: &str = "kind";
+    /// Whose spans: the server's own, or those of agents.
+    pub const PATH: &str = "path";
     /// Which of the server's certificates.
     pub const CERTIFICATE: &str = "certificate";
     /// The program's version.

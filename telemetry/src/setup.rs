@@ -111,6 +111,37 @@ pub struct Delivery {
     pub lost: u64,
 }
 
+/// What became of spans on their way to a collector, up to now. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(pub(crate) Arc<Counts>);
+
+impl Spans {
+    /// The collector has acknowledged so many.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.0.delivered.load(Ordering::Relaxed)
+    }
+
+    /// For so many there was no room in the queue.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// So many the collector did not take in time.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.0.failed.load(Ordering::Relaxed)
+    }
+
+    /// So many wait, or are on their way.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let gone = [self.delivered(), self.dropped(), self.failed()].into_iter().fold(0, u64::saturating_add);
+        self.0.ended.load(Ordering::Relaxed).saturating_sub(gone)
+    }
+}
+
 /// Telemetry that is set up. Keep it until the process ends, then call
 /// [`Telemetry::shutdown`].
 #[derive(Debug)]
@@ -174,6 +205,12 @@ impl Telemetry {
     #[must_use]
     pub fn kept(&self) -> Option<Kept> {
         self.kept.clone()
+    }
+
+    /// What became of the spans of this process.
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        Spans(Arc::clone(&self.counts))
     }
 
     /// Hands the spans that still wait to the collector, for at most

@@ -344,6 +344,12 @@ fn a_dead_collector_takes_nothing_from_us(endpoint: String) {
     let grown = resident_bytes().saturating_sub(before);
     assert!(made < Duration::from_secs(10), "50,000 spans took {made:?}");
     assert!(grown < 24 << 20, "memory grew by {grown} bytes");
+    let spans = telemetry.spans();
+    // A queue of 2,048, and a batch of 512 on its way.
+    assert!(spans.waiting() <= 2_560, "{} wait", spans.waiting());
+    let lost = spans.dropped() + spans.failed();
+    assert!(lost >= 50_000 - 2_560, "{lost} are counted as lost");
+    assert_eq!(spans.delivered(), 0);
     let patience = Duration::from_millis(300);
     let begun = Instant::now();
     let delivery = telemetry.shutdown(patience);

@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use berth_domain::identity::SpkiHash;
 use berth_domain::phase::Phase;
 use berth_domain::token::JoinToken;
+use berth_telemetry::metrics::{Metrics, Queue};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use tokio::sync::watch;
@@ -71,17 +72,27 @@ pub(super) struct Opened {
 }
 
 /// Opens the backend of the settings.
-pub(super) async fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Opened> {
+pub(super) async fn open(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<Opened> {
     match &settings.backend {
-        Backend::Embedded => embedded(settings, clock),
-        Backend::Kubernetes(kubernetes) => in_cluster(settings, kubernetes, clock).await,
+        Backend::Embedded => embedded(settings, clock, metrics),
+        Backend::Kubernetes(kubernetes) => in_cluster(settings, kubernetes, clock, metrics).await,
     }
 }
 
 /// Store and CA in the data directory; the nodes' CA perhaps elsewhere.
-fn embedded(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Opened> {
+fn embedded(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow::Result<Opened> {
     let database = settings.data_dir.join("berth.db");
-    let store = Embedded::open(&database, &embedded::Settings::default()).context("opening the store")?;
+    let usual = embedded::Settings::default();
+    let metered = embedded::Settings {
+        writes: metrics.queue(Queue::Writes, Some(usual.queue)),
+        reads: metrics.queue(Queue::Reads, None),
+        ..usual
+    };
+    let store = Embedded::open(&database, &metered).context("opening the store")?;
     let own = LocalSigner::open_or_create(&settings.data_dir.join("pki"), CA_NAME, clock.now())
         .context("opening the cluster's CA")?;
     let own = Arc::new(own);
@@ -118,8 +129,9 @@ async fn in_cluster(
     settings: &Settings,
     kubernetes: &Kubernetes,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> anyhow::Result<Opened> {
-    let api = connect(kubernetes.kubeconfig.as_deref()).await?;
+    let api = connect(kubernetes.kubeconfig.as_deref(), metrics.apiserver()).await?;
     let namespaces: Api<Namespace> = Api::all(api.client.clone());
     let namespace =
         patiently("asking for the cluster's id", || within(namespaces.get("kube-system"))).await?;
@@ -164,7 +176,7 @@ async fn in_cluster(
     let pools = Arc::new(Pools::new(api.client.clone()));
     let (watching, now) = (Arc::clone(&pools), Arc::clone(clock));
     chores.push(Box::new(move |end| Box::pin(async move { watching.run(&now, &end).await })));
-    let (store, read) = objects(kubernetes, &api, clock, &mut chores, watched(&registry, &pools));
+    let (store, read) = objects(kubernetes, &api, clock, metrics, &mut chores, watched(&registry, &pools));
     let (minting, closing) = (Arc::clone(&store), Arc::clone(&store));
     Ok(Opened {
         profiles: Some(Arc::new(KubernetesProfiles::new(
@@ -212,12 +224,16 @@ fn objects(
     kubernetes: &Kubernetes,
     api: &ApiServer,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
     chores: &mut Vec<Chore>,
     others: Doing,
 ) -> (Arc<Kube>, Read) {
+    let usual = cluster::kube::Settings::default();
     let settings = cluster::kube::Settings {
         namespace: kubernetes.namespace.clone(),
-        ..cluster::kube::Settings::default()
+        redemptions: metrics.queue(Queue::Redemptions, Some(usual.queue)),
+        events: metrics.queue(Queue::Events, Some(cluster::kube::MOST_EVENTS_WAITING)),
+        ..usual
     };
     let store = Kube::start(api.client.clone(), settings, Arc::clone(clock));
     let read = Arc::new(AtomicBool::new(false));

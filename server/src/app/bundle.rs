@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::{ApiMeter, Limiter, Metrics, Queue};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use rustls_pki_types::CertificateDer;
@@ -25,9 +26,15 @@ use crate::watched::{LOOK, read};
 
 /// The shelf of these settings. What is on it must be endorsed by a CA that machines
 /// trust on the line at that moment.
-pub(super) fn shelf(settings: &Settings, trust: &Arc<crate::trust::Bundles>) -> Arc<Shelf> {
+pub(super) fn shelf(
+    settings: &Settings,
+    trust: &Arc<crate::trust::Bundles>,
+    metrics: &Metrics,
+) -> Arc<Shelf> {
     let trust = Arc::clone(trust);
-    Arc::new(Shelf::of(settings.bundle.clone(), Arc::new(move || authorities(&trust.line()))))
+    let shelf = Shelf::of(settings.bundle.clone(), Arc::new(move || authorities(&trust.line())));
+    let waiting = metrics.queue(Queue::Transfers, Some(settings.bundle.limits.waiting));
+    Arc::new(shelf.metered(waiting, metrics.limiter(Limiter::Transfers)))
 }
 
 /// Looks at the shelf until the end.
@@ -66,7 +73,7 @@ pub async fn own_authority(settings: &Settings, now: Timestamp) -> anyhow::Resul
             own.map(Some).context("opening the cluster's CA")
         }
         Backend::Kubernetes(kubernetes) => {
-            let api = connect(kubernetes.kubeconfig.as_deref()).await?;
+            let api = connect(kubernetes.kubeconfig.as_deref(), ApiMeter::default()).await?;
             let namespaces: Api<Namespace> = Api::all(api.client.clone());
             let system =
                 within(namespaces.get("kube-system")).await.context("asking for the cluster's id")?;

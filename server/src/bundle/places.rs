@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::name::NodeName;
 use berth_domain::phase::Phase;
+use berth_telemetry::metrics::{Decision, LimiterMeter, QueueMeter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -16,6 +17,8 @@ pub(super) struct Places {
     limits: BundleLimits,
     free: Arc<Semaphore>,
     taken: Arc<Mutex<Taken>>,
+    queue: QueueMeter,
+    limiter: LimiterMeter,
 }
 
 /// Who has places, and who waits for one.
@@ -43,7 +46,18 @@ struct Waiting(Arc<Mutex<Taken>>);
 impl Places {
     pub(super) fn of(limits: &BundleLimits) -> Self {
         let free = Arc::new(Semaphore::new(limits.transfers));
-        Self { limits: limits.clone(), free, taken: Arc::default() }
+        Self {
+            limits: limits.clone(),
+            free,
+            taken: Arc::default(),
+            queue: QueueMeter::default(),
+            limiter: LimiterMeter::default(),
+        }
+    }
+
+    /// The same, counted.
+    pub(super) fn metered(self, queue: QueueMeter, limiter: LimiterMeter) -> Self {
+        Self { queue, limiter, ..self }
     }
 
     /// Waits for a place.
@@ -52,7 +66,19 @@ impl Places {
     /// `SERVER_BUSY`: the node has as many as it may, too many wait, or none came free
     /// in time.
     pub(super) async fn enter(&self, node: &NodeName) -> Result<Place, Diagnosis> {
+        let must_wait = self.free.available_permits() == 0;
+        let entered = self.wait(node).await;
+        self.limiter.decided(match &entered {
+            Err(_) => Decision::Refused,
+            Ok(_) if must_wait => Decision::Waited,
+            Ok(_) => Decision::Passed,
+        });
+        entered
+    }
+
+    async fn wait(&self, node: &NodeName) -> Result<Place, Diagnosis> {
         let (own, waiting) = self.line_up(node)?;
+        let _queued = self.queue.enter();
         let came = timeout(self.limits.patience, Arc::clone(&self.free).acquire_owned()).await;
         let position = waiting.position();
         drop(waiting);

@@ -13,6 +13,7 @@ use berth_domain::facts::Arch;
 use berth_domain::identity::Digest;
 use berth_domain::name::{NodeName, PoolName};
 use berth_domain::phase::Phase;
+use berth_telemetry::metrics::{LimiterMeter, QueueMeter};
 
 use super::archive::{Archive, ArchiveError};
 use super::limits::BundleLimits;
@@ -93,6 +94,12 @@ impl Shelf {
             settings,
             authorities,
         }
+    }
+
+    /// The same, its transfers counted.
+    #[must_use]
+    pub fn metered(self, waiting: QueueMeter, limiter: LimiterMeter) -> Self {
+        Self { places: self.places.metered(waiting, limiter), ..self }
     }
 
     /// Looks at every path, and reads what was changed since. One that cannot be used

@@ -25,7 +25,7 @@ pub(super) fn serve(config: Config, output: &mut Output) -> Result<(), Failure> 
         let mut end = EndSignals::listen().map_err(Failure::other)?;
         // In a cluster it may wait for an API server that is away.
         let app = tokio::select! {
-            app = Box::pin(App::bind(config.settings)) => app.map_err(Failure::chain)?,
+            app = Box::pin(App::bind(config.settings, telemetry.spans())) => app.map_err(Failure::chain)?,
             () = end.come() => return Ok(()),
         };
         output.text(&greeting(&app).await?)?;

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_telemetry::metrics::QueueMeter;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -43,6 +44,10 @@ pub struct Settings {
     pub poll: Duration,
     /// The most questions answered at once.
     pub readers: usize,
+    /// What counts the writes that wait.
+    pub writes: QueueMeter,
+    /// What counts the questions that wait for a free reader.
+    pub reads: QueueMeter,
 }
 
 impl Default for Settings {
@@ -55,6 +60,8 @@ impl Default for Settings {
             heard_every: Duration::from_secs(2),
             poll: Duration::from_millis(250),
             readers: 4,
+            writes: QueueMeter::default(),
+            reads: QueueMeter::default(),
         }
     }
 }
@@ -87,7 +94,7 @@ impl Embedded {
         let (heard, recent) = (Arc::<Heard>::default(), Arc::<Recent>::default());
         let book = Book::new(store, Arc::clone(&heard), Arc::clone(&recent));
         let writer = Writer::start(book, Arc::clone(&heard), sender, settings).map_err(OpenError::Thread)?;
-        let readers = Readers::new(path.to_owned(), settings.readers, settings.patience);
+        let readers = Readers::new(path.to_owned(), settings);
         Ok(Arc::new(Self { writer, readers, heard, recent, changes }))
     }
 

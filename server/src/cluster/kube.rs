@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::QueueMeter;
 use kube::Client;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,7 @@ use shared::{KINDS, Shared};
 
 pub use calls::CallError;
 pub use minting::{Command, Minting};
+pub use told::MOST_EVENTS_WAITING;
 
 /// How the backend is run. The defaults are right for a server; tests turn them.
 #[derive(Clone, Debug)]
@@ -64,6 +66,10 @@ pub struct Settings {
     pub strangers_every: Duration,
     /// How often it is looked for what can be cleaned up.
     pub clean_every: Duration,
+    /// What counts the redemptions that wait.
+    pub redemptions: QueueMeter,
+    /// What counts the Events that wait, [`MOST_EVENTS_WAITING`] at most.
+    pub events: QueueMeter,
 }
 
 impl Settings {
@@ -87,6 +93,8 @@ impl Default for Settings {
             strangers: 50,
             strangers_every: Duration::from_millis(200),
             clean_every: Duration::from_secs(60),
+            redemptions: QueueMeter::default(),
+            events: QueueMeter::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_domain::conversation::{EnrollFromAgent, EnrollFromServer, Hello, Mechanism, PROTOCOL_VERSION};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
+use berth_telemetry::metrics::{Decision, LimiterMeter, QueueMeter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Ending, EnrollLine};
@@ -37,6 +38,8 @@ pub struct Admission {
     places: Arc<Semaphore>,
     waiting: AtomicU64,
     longest_queue: u64,
+    queue: QueueMeter,
+    limiter: LimiterMeter,
 }
 
 impl Admission {
@@ -47,18 +50,29 @@ impl Admission {
             places: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicU64::new(0),
             longest_queue,
+            queue: QueueMeter::default(),
+            limiter: LimiterMeter::default(),
         }
+    }
+
+    /// The same, counted.
+    #[must_use]
+    pub fn metered(self, queue: QueueMeter, limiter: LimiterMeter) -> Self {
+        Self { queue, limiter, ..self }
     }
 
     async fn enter(&self, line: &mut dyn EnrollLine) -> Result<OwnedSemaphorePermit, Ending> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.limiter.decided(Decision::Passed);
             return Ok(place);
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _leaves = Waiter(&self.waiting);
         if before >= self.longest_queue {
+            self.limiter.decided(Decision::Refused);
             return Err(busy(before).into());
         }
+        let _queued = self.queue.enter();
         let turn = Arc::clone(&self.places).acquire_owned();
         tokio::pin!(turn);
         let began = tokio::time::Instant::now();
@@ -67,11 +81,15 @@ impl Admission {
                 u32::try_from(before.min(self.waiting.load(Ordering::Relaxed))).unwrap_or(u32::MAX);
             line.say(EnrollFromServer::Queued { position, next_word: NEXT_WORD }).await?;
             match tokio::time::timeout(NEXT_WORD, &mut turn).await {
-                Ok(Ok(place)) => return Ok(place),
+                Ok(Ok(place)) => {
+                    self.limiter.decided(Decision::Waited);
+                    return Ok(place);
+                }
                 Ok(Err(_closed)) => return Err(busy(before).into()),
                 Err(_elapsed) => {}
             }
         }
+        self.limiter.decided(Decision::Refused);
         Err(busy(before).into())
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(
     let mut routes = Routes::of(world.registry, name, configured.network());
     let mut failing = health(line.hear().await?)?;
     let mut heard = Some(Instant::now());
-    let (mut last_heard, mut told) = (Instant::now(), None);
+    let (mut last_heard, mut told, mut waits) = (Instant::now(), None, None);
     let trace = trace_id(&Span::current());
     loop {
         changes.borrow_and_update();
@@ -59,6 +59,7 @@ pub(super) async fn run(
         world.registry.vouch(node, line.from(), now).await.map_err(port)?;
         let settled = in_the_way(world.registry, node, &failing, trace.as_deref(), now).await;
         let Some(why) = settled.map_err(port)? else {
+            drop(waits);
             world.cluster.observe(name, Observation::Ready, now).await.map_err(port)?;
             return line.say(JoinFromServer::Ready { since: now }).await;
         };
@@ -67,6 +68,7 @@ pub(super) async fn run(
             let observed = Observation::NotReady { why: why.clone() };
             world.cluster.observe(name, observed, now).await.map_err(port)?;
             line.say(JoinFromServer::Waiting(why.clone())).await?;
+            waits = Some(world.metrics.waiting(why.code()));
             told = Some(why);
         }
         heard = tokio::select! {

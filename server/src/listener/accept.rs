@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_telemetry::metrics::Decision;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -86,9 +87,11 @@ fn admit(
     id: u64,
 ) {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        front.of_all.decided(Decision::Refused);
         front.observe(ConnectionOutcome::TotalLimit, Some(address));
         return;
     };
+    front.of_all.decided(Decision::Passed);
     let arrival =
         Arrival { id, address: SocketAddr::new(address.ip().to_canonical(), address.port()), stream, place };
     tasks.spawn(connection::run(Arc::clone(front), arrival));

@@ -12,6 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_telemetry::metrics::{Decision, LimiterMeter, QueueMeter};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -45,7 +46,10 @@ pub(super) struct Front {
     anonymous: Door,
     authenticated: Door,
     handshakes: Semaphore,
+    handshakes_waiting: QueueMeter,
     sources: Arc<Sources>,
+    of_source: LimiterMeter,
+    pub(super) of_all: LimiterMeter,
     observer: Arc<dyn Observer>,
 }
 
@@ -61,7 +65,10 @@ impl Front {
             anonymous: Door::new(lanes.anonymous, &limits.anonymous),
             authenticated: Door::new(lanes.authenticated, &limits.authenticated),
             handshakes: Semaphore::new(limits.handshakes_in_flight),
+            handshakes_waiting: observer.handshakes(),
             sources: Sources::new(limits.connections_per_source),
+            of_source: observer.source(),
+            of_all: observer.total(),
             limits,
             drain,
             proxy,
@@ -135,7 +142,9 @@ async fn greet(
         timeout(front.limits.handshake, open(front, address, &mut stream)).await.map_err(late)??;
     let left = front.limits.handshake.saturating_sub(began.elapsed());
     // A peer has sent its first bytes before it waits here, so silent ones hold no turn.
+    let waits = front.handshakes_waiting.enter();
     let turn = front.handshakes.acquire().await;
+    drop(waits);
     let stream = timeout(left, front.tls.acceptor().accept(stream))
         .await
         .map_err(late)?
@@ -174,7 +183,11 @@ async fn open(
     address: SocketAddr,
     stream: &mut TcpStream,
 ) -> Result<(SocketAddr, SourceSlot), ConnectionOutcome> {
-    let admit = |client: SocketAddr| front.sources.admit(client.ip()).ok_or(ConnectionOutcome::SourceLimit);
+    let admit = |client: SocketAddr| {
+        let slot = front.sources.admit(client.ip());
+        front.of_source.decided(if slot.is_some() { Decision::Passed } else { Decision::Refused });
+        slot.ok_or(ConnectionOutcome::SourceLimit)
+    };
     match &front.proxy {
         ProxyProtocol::Refused => {
             let slot = admit(address)?;

@@ -1,12 +1,29 @@
 //! What becomes of connections, for the metrics and for the operator's diagnosis:
 //! a closed list of outcomes, and the observer that is told of each.
 
+use berth_telemetry::metrics::{LimiterMeter, QueueMeter};
+
 /// Is told what became of each connection. Called on the connection's own task:
 /// it must not block.
 pub trait Observer: Send + Sync {
     /// One connection reached this outcome. A connection is `Accepted` at most once,
     /// and a deadline may strike it after that.
     fn connection(&self, outcome: ConnectionOutcome);
+
+    /// What counts those who wait for their turn at the TLS handshake. Asked once.
+    fn handshakes(&self) -> QueueMeter {
+        QueueMeter::default()
+    }
+
+    /// What counts who may come in, by the number of all connections. Asked once.
+    fn total(&self) -> LimiterMeter {
+        LimiterMeter::default()
+    }
+
+    /// What counts who may come in, by the share of its source. Asked once.
+    fn source(&self) -> LimiterMeter {
+        LimiterMeter::default()
+    }
 
     /// A connection that was `Accepted` in this lane has ended.
     fn closed(&self, lane: Lane) {

@@ -13,6 +13,7 @@ use berth_server::clock::ManualClock;
 use berth_server::cluster::kube::objects::{JoinToken, MachineBan, NodeJoin, crds, crds_yaml};
 use berth_server::cluster::kube::{Kube, Settings};
 use berth_server::kubernetes::connect;
+use berth_telemetry::metrics::ApiMeter;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams};
@@ -131,7 +132,7 @@ impl Backend for Kube {
 }
 
 pub(crate) async fn client_of(kubeconfig: &Path) -> Client {
-    connect(Some(kubeconfig)).await.expect("a kubeconfig that was just written").client
+    connect(Some(kubeconfig), ApiMeter::default()).await.expect("a kubeconfig that was just written").client
 }
 
 /// Installs what Berth needs of a cluster.

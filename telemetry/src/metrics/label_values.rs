@@ -73,3 +73,156 @@ label_values! {
         Serving = "serving",
     }
 }
+
+label_values! {
+    /// What lets only so much through. The share of spans that a node may send counts as
+    /// [`RelayOutcome`].
+    Limiter {
+        /// All connections together.
+        Connections = "connections",
+        /// Connections of one source that have proved nothing.
+        Source = "source",
+        /// Joins that are worked on at one time.
+        Joins = "joins",
+        /// Transfers of bundles.
+        Transfers = "transfers",
+    }
+}
+
+label_values! {
+    /// What a limiter decided.
+    Decision {
+        /// Let through at once.
+        Passed = "passed",
+        /// Made to wait for its turn.
+        Waited = "waited",
+        /// Turned away.
+        Refused = "refused",
+    }
+}
+
+label_values! {
+    /// Where something waits its turn.
+    Queue {
+        /// Writes to the embedded store, for the one thread that writes.
+        Writes = "writes",
+        /// Questions to the embedded store, for a free reader.
+        Reads = "reads",
+        /// Joins, for a place among those that are worked on.
+        Joins = "joins",
+        /// Transfers of bundles, for a place.
+        Transfers = "transfers",
+        /// Connections, for their turn at the TLS handshake.
+        Handshakes = "handshakes",
+        /// Redemptions of tokens, for a write to the API server.
+        Redemptions = "redemptions",
+        /// Events for `kubectl describe`, for a write to the API server.
+        Events = "events",
+        /// The server's own spans, for the collector.
+        Spans = "spans",
+        /// Agents' spans, for the collector.
+        RelayedSpans = "relayed_spans",
+    }
+}
+
+label_values! {
+    /// Who signs for nodes.
+    SignerKind {
+        /// The CA in the server's data directory.
+        Own = "own",
+        /// A CA whose files others keep.
+        Files = "files",
+        /// The cluster, by its certificate requests.
+        Cluster = "cluster",
+    }
+}
+
+label_values! {
+    /// What the API server was asked to do.
+    ApiVerb {
+        /// Read one object.
+        Get = "get",
+        /// Read many.
+        List = "list",
+        /// Follow what changes; the time is that to the first word of the answer.
+        Watch = "watch",
+        /// Make an object.
+        Create = "create",
+        /// Write an object whole.
+        Update = "update",
+        /// Change a part of an object.
+        Patch = "patch",
+        /// Remove objects.
+        Delete = "delete",
+    }
+}
+
+label_values! {
+    /// The kind of object that the API server was asked for, as its URLs say it.
+    ApiKind {
+        /// Berth's tokens.
+        JoinTokens = "jointokens",
+        /// Berth's joins.
+        NodeJoins = "nodejoins",
+        /// Berth's profiles.
+        NodeProfiles = "nodeprofiles",
+        /// Berth's bans.
+        MachineBans = "machinebans",
+        /// Certificate requests.
+        CertificateRequests = "certificatesigningrequests",
+        /// Nodes.
+        Nodes = "nodes",
+        /// Leases.
+        Leases = "leases",
+        /// Events.
+        Events = "events",
+        /// Secrets.
+        Secrets = "secrets",
+        /// ConfigMaps.
+        ConfigMaps = "configmaps",
+        /// Namespaces.
+        Namespaces = "namespaces",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+label_values! {
+    /// How the API server answered.
+    ApiOutcome {
+        /// As it was asked.
+        Ok = "ok",
+        /// The object is there already, or was changed (409).
+        Conflict = "conflict",
+        /// It would not (any other 4xx).
+        Refused = "refused",
+        /// It could not (5xx).
+        Failed = "failed",
+        /// It was not reached, or the connection broke.
+        Unreachable = "unreachable",
+        /// Whoever asked waited no longer: its deadline passed, most often.
+        Abandoned = "abandoned",
+    }
+}
+
+label_values! {
+    /// Whose spans go to the collector.
+    SpanPath {
+        /// The server's own.
+        Own = "own",
+        /// Those that agents sent over their lines.
+        Relayed = "relayed",
+    }
+}
+
+label_values! {
+    /// What became of spans on their way to the collector.
+    SpanOutcome {
+        /// The collector has acknowledged them.
+        Delivered = "delivered",
+        /// There was no room in the queue.
+        Dropped = "dropped",
+        /// The collector did not take them in time.
+        Failed = "failed",
+    }
+}

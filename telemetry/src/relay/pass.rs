@@ -15,7 +15,7 @@ use super::words;
 use crate::export::{Counts, Queue};
 use crate::names::{attribute, service};
 use crate::sample::{Share, went_wrong};
-use crate::setup::{Delivery, InstallError};
+use crate::setup::{Delivery, InstallError, Spans};
 
 /// What passes agents' spans on. It never waits: what the collector does not take in
 /// time is lost and counted.
@@ -58,6 +58,12 @@ impl Passed {
             }
         }
         taken
+    }
+
+    /// What became of the spans that were passed on.
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        Spans(Arc::clone(&self.counts))
     }
 
     /// Hands what still waits to the collector, for at most so long.

@@ -7,7 +7,7 @@ use berth_domain::diagnosis::Diagnosis;
 use berth_domain::identity::SpkiHash;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord, Origin};
 use berth_domain::name::NodeName;
-use berth_domain::node::{Binding, NodeRecord};
+use berth_domain::node::{Binding, CertificateTerms, NodeRecord};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
 use tokio::sync::watch;
@@ -145,6 +145,10 @@ impl Nodes for Embedded {
 
     async fn count(&self) -> Answer<NodeCounts> {
         self.readers.ask("count nodes", |store| Ok(read::counts(store)?)).await
+    }
+
+    async fn certificates(&self) -> Answer<Vec<CertificateTerms>> {
+        self.readers.ask("look at certificates", read::certificates).await
     }
 }
 

@@ -7,7 +7,7 @@ use berth_domain::facts::HostFacts;
 use berth_domain::identity::{MachineId, SpkiHash};
 use berth_domain::join::{Entry, JoinId, JoinRecord};
 use berth_domain::name::NodeName;
-use berth_domain::node::{Ban, NodeRecord};
+use berth_domain::node::{Ban, CertificateTerms, NodeRecord};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{TokenId, TokenRecord, Use};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -155,6 +155,18 @@ pub(super) fn counts(store: &Connection) -> rusqlite::Result<NodeCounts> {
     statement.query_row([], |row| {
         Ok(NodeCounts { ready: count(row, 0)?, not_ready: count(row, 1)?, banned: count(row, 2)? })
     })
+}
+
+/// Newest certificates of nodes whose machines are not banned; of each document that part
+/// alone is read.
+pub(super) fn certificates(store: &Connection) -> Stored<Vec<CertificateTerms>> {
+    many(
+        store,
+        "node's certificate",
+        "SELECT json_extract(nodes.document, '$.certificate') FROM nodes
+         LEFT JOIN bans ON bans.machine = nodes.machine WHERE bans.machine IS NULL",
+        [],
+    )
 }
 
 /// Names of Ready nodes that were not heard since `now - grace`; by indexes

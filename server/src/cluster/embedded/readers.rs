@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use berth_telemetry::metrics::QueueMeter;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::schema;
+use super::{Settings, schema};
 use crate::cluster::ledger::{StoreError, Stored};
 use crate::outage::Outage;
 use crate::ports::Answer;
@@ -20,17 +21,19 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
     patience: Duration,
     outage: Outage,
+    meter: QueueMeter,
     /// For questions that are answered where they are asked.
     at_hand: Mutex<Option<Connection>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, most: usize, patience: Duration) -> Self {
+    pub(super) fn new(path: PathBuf, settings: &Settings) -> Self {
         Self {
             path,
             free: Arc::default(),
-            permits: Arc::new(Semaphore::new(most.max(1))),
-            patience,
+            permits: Arc::new(Semaphore::new(settings.readers.max(1))),
+            patience: settings.patience,
+            meter: settings.reads.clone(),
             outage: Outage::default(),
             at_hand: Mutex::default(),
         }
@@ -78,10 +81,12 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Stored<T> + Send + 'static,
     {
+        let waits = self.meter.enter();
         let permit = tokio::time::timeout(self.patience, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| StoreError::ReadersBusy { waited: self.patience }.during(operation))?
             .map_err(|_| StoreError::Closed.during(operation))?;
+        drop(waits);
         let (path, free) = (self.path.clone(), Arc::clone(&self.free));
         let asked = spawn_blocking(move || {
             let _permit = permit;

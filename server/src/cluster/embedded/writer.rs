@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use berth_telemetry::metrics::{QueueMeter, Queued};
 use tokio::sync::{oneshot, watch};
 
 use super::book::Book;
@@ -18,10 +19,17 @@ use crate::ports::Answer;
 
 /// The way to the writer's thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Box<dyn Task>>>>,
+    queue: Mutex<Option<SyncSender<Waiting>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     limit: usize,
+    meter: QueueMeter,
     outage: Outage,
+}
+
+/// A task in the queue, which counts as waiting until it is taken.
+struct Waiting {
+    task: Box<dyn Task>,
+    _queued: Queued,
 }
 
 impl Writer {
@@ -49,6 +57,7 @@ impl Writer {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
             limit: settings.queue,
+            meter: settings.writes.clone(),
             outage: Outage::default(),
         })
     }
@@ -82,7 +91,7 @@ impl Writer {
     fn submit(&self, task: Box<dyn Task>) -> Stored<()> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.try_send(task).map_err(|refused| match refused {
+        queue.try_send(Waiting { task, _queued: self.meter.enter() }).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::QueueFull { limit: self.limit },
             TrySendError::Disconnected(_) => StoreError::Closed,
         })
@@ -130,7 +139,7 @@ struct Thread {
     book: Book,
     heard: Arc<Heard>,
     changes: watch::Sender<i64>,
-    tasks: Receiver<Box<dyn Task>>,
+    tasks: Receiver<Waiting>,
     settings: Settings,
     foreign: Option<i64>,
     position: (i64, i64),
@@ -143,7 +152,7 @@ impl Thread {
         loop {
             match self.tasks.recv_timeout(self.settings.poll) {
                 Ok(first) => {
-                    let group = self.gather(first);
+                    let group = self.gather(first.task);
                     self.serve(group);
                 }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
@@ -171,7 +180,7 @@ impl Thread {
 
     fn take_waiting(&self, group: &mut Vec<Box<dyn Task>>) {
         let free = self.settings.group.saturating_sub(group.len());
-        group.extend(self.tasks.try_iter().take(free));
+        group.extend(self.tasks.try_iter().take(free).map(|waiting| waiting.task));
     }
 
     /// A verb that fails after it wrote takes its transaction with it: it is

@@ -10,6 +10,7 @@ use berth_domain::diagnosis::Diagnosis;
 use berth_domain::join::{Entry, Event, Origin};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, TokenId, Use};
+use berth_telemetry::metrics::Queued;
 use tokio::sync::oneshot;
 
 use super::calls::{CallError, Failure};
@@ -34,6 +35,7 @@ struct Wish {
     origin: Origin,
     now: Timestamp,
     reply: oneshot::Sender<Answer<Use>>,
+    _queued: Queued,
 }
 
 impl Redemptions {
@@ -66,7 +68,8 @@ impl Shared {
             let full = CallError::QueueFull { limit: self.settings.queue };
             return Err(self.calls.unavailable(REDEEM, full));
         }
-        let wish = Wish { claim: claim.clone(), origin: origin.clone(), now, reply };
+        let queued = self.settings.redemptions.enter();
+        let wish = Wish { claim: claim.clone(), origin: origin.clone(), now, reply, _queued: queued };
         let is_first = {
             let mut waiting = self.redemptions.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             match waiting.get_mut(&claim.token) {

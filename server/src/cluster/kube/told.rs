@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use berth_domain::join::{Decision, Entry, Event as Said, State};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
+use berth_telemetry::metrics::{QueueMeter, Queued};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -24,19 +25,20 @@ use crate::ports::chain;
 
 /// The way to whoever writes Events.
 pub(super) struct Told {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<(Event, Queued)>,
+    meter: QueueMeter,
     /// How many found no room since that was last said.
     left_out: AtomicU64,
     said: Mutex<HashMap<(String, String), Instant>>,
 }
 
-/// What is to be written.
-pub(super) type Stories = mpsc::Receiver<Event>;
+/// What is to be written, each counted as waiting until it is.
+pub(super) type Stories = mpsc::Receiver<(Event, Queued)>;
 
 impl Told {
-    pub(super) fn new() -> (Self, Stories) {
-        let (queue, stories) = mpsc::channel(MOST_WAITING);
-        (Self { queue, left_out: AtomicU64::new(0), said: Mutex::default() }, stories)
+    pub(super) fn new(meter: QueueMeter) -> (Self, Stories) {
+        let (queue, stories) = mpsc::channel(MOST_EVENTS_WAITING);
+        (Self { queue, meter, left_out: AtomicU64::new(0), said: Mutex::default() }, stories)
     }
 
     /// Tells how a join stands, if that is worth an Event and was not said lately.
@@ -73,7 +75,7 @@ impl Told {
     }
 
     fn push(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
+        if self.queue.try_send((event, self.meter.enter())).is_err() {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -84,7 +86,7 @@ impl Told {
         if left_out > 0 {
             tracing::warn!(
                 left_out,
-                most = MOST_WAITING,
+                most = MOST_EVENTS_WAITING,
                 "more Events waited than are kept; the record has all"
             );
         }
@@ -120,14 +122,14 @@ pub(super) async fn write(shared: Arc<Shared>, mut stories: Stories) {
             () = shared.stop.cancelled() => break,
             event = stories.recv() => event,
         };
-        let Some(event) = event else { return };
+        let Some((event, _queued)) = event else { return };
         write(event).await;
         if stories.is_empty() {
             shared.told.own_up();
         }
     }
     let rest = async {
-        while let Ok(event) = stories.try_recv() {
+        while let Ok((event, _queued)) = stories.try_recv() {
             write(event).await;
         }
     };
@@ -203,9 +205,9 @@ pub(super) fn micros(at: Timestamp) -> MicroTime {
 /// Where Events of objects without a namespace belong.
 const NAMESPACE: &str = "default";
 
-/// One for each machine of a storm: they are written one after the other, so that joins
-/// go before them. About 1 KB each.
-const MOST_WAITING: usize = 4_096;
+/// The most Events that wait, about 1 KB each: one for each machine of a storm. They
+/// are written one after the other, so that joins go before them.
+pub const MOST_EVENTS_WAITING: usize = 4_096;
 const MOST_SAID: usize = 8_192;
 const SAID_AGAIN: Duration = Duration::from_secs(600);
 
@@ -215,11 +217,11 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_once() {
-        let (told, stories) = Told::new();
-        for _ in 0..MOST_WAITING + 3 {
+        let (told, stories) = Told::new(QueueMeter::default());
+        for _ in 0..MOST_EVENTS_WAITING + 3 {
             told.push(Event::default());
         }
-        assert_eq!(stories.len(), MOST_WAITING, "a storm's worth waits");
+        assert_eq!(stories.len(), MOST_EVENTS_WAITING, "a storm's worth waits");
         assert_eq!(told.left_out.load(Ordering::Relaxed), 3);
         told.own_up();
         assert_eq!(told.left_out.load(Ordering::Relaxed), 0, "said once");
