@@ -22,3 +22,4 @@ pub mod quantity;
 pub mod span;
 pub mod timestamp;
 pub mod token;
+pub mod trace;
