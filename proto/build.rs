@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "berth/admin/v1/tokens.proto",
     "berth/admin/v1/joins.proto",
     "berth/admin/v1/nodes.proto",
+    "berth/admin/v1/spans.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -171,6 +171,7 @@ fn telemetry(settings: &Settings) -> berth_telemetry::Settings {
         good_traces: Share::ALL,
         // Without a collector of its own, its spans go over its line.
         keeps_spans: true,
+        recent: None,
         log_format: match settings.log_format.value {
             config::LogFormat::Text => LogFormat::Text,
             config::LogFormat::Json => LogFormat::Json,

@@ -23,3 +23,4 @@ pub mod span;
 pub mod term;
 pub mod timestamp;
 pub mod token;
+pub mod trace;

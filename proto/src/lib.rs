@@ -19,7 +19,10 @@ pub use enroll::{
     decode_enroll_request, decode_enroll_response, encode_enroll_request, encode_enroll_response,
 };
 pub use facts::{facts_from_wire, facts_to_wire};
-pub use operators::{diagnosis_for_operators, event_to_wire, join_to_wire, node_to_wire, token_to_wire};
+pub use operators::{
+    QUEUED, diagnosis_for_operators, event_to_wire, join_to_wire, node_to_wire, queued_to_wire,
+    seen_spans_to_wire, token_to_wire,
+};
 pub use refusal::{
     diagnosis_from_status, diagnosis_from_wire, diagnosis_to_wire, phase_from_wire, phase_to_wire,
     refusal_to_status,

@@ -2,13 +2,17 @@
 //! values of diagnoses are shown here, and only here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use berth_domain::diagnosis::{Diagnosis, Retry};
 use berth_domain::facts::{HostFacts, Reserved, allocatable, capacity};
-use berth_domain::join::{Decision, Entry, Event, JoinRecord, State};
+use berth_domain::join::{Decision, Entry, Event, JoinId, JoinRecord, Origin, State};
 use berth_domain::labels::Labels;
 use berth_domain::node::{Ban, NodeRecord, Readiness};
+use berth_domain::phase::Phase;
+use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{TokenBinding, TokenRecord};
+use berth_domain::trace::{SeenSpan, Waterfall};
 
 use crate::admin::v1;
 use crate::enroll::millis;
@@ -90,6 +94,62 @@ pub fn join_to_wire(join: &JoinRecord) -> v1::Join {
             .collect(),
         decision: join.decision.as_ref().map(decided).unwrap_or_default(),
     }
+}
+
+/// A join that waits for its turn since then; `known` is what the record has of it, from
+/// an attempt before.
+#[must_use]
+pub fn queued_to_wire(
+    join: JoinId,
+    origin: &Origin,
+    since: Timestamp,
+    known: Option<&JoinRecord>,
+) -> v1::Join {
+    let mut record = known.cloned().unwrap_or_else(|| JoinRecord::begin(join, since));
+    record.origin = Some(origin.clone());
+    record.phase = Phase::Initialization;
+    record.updated = since;
+    record.state = State::Running;
+    v1::Join {
+        state: QUEUED.to_owned(),
+        waiting_since_unix_ms: Some(since.millis()),
+        ..join_to_wire(&record)
+    }
+}
+
+/// The state of a join that no record has: it waits for its turn at one server.
+pub const QUEUED: &str = "Queued";
+
+/// The spans of a join, drawn.
+#[must_use]
+pub fn seen_spans_to_wire(trace: [u8; 16], waterfall: &Waterfall, left_out: u32) -> v1::ShowSpansResponse {
+    v1::ShowSpansResponse {
+        is_kept: true,
+        trace_id: hex(&trace),
+        spans: waterfall.spans.iter().map(span_to_wire).collect(),
+        left_out,
+        agent_ahead_us: waterfall.agent_ahead_micros,
+    }
+}
+
+fn span_to_wire(span: &SeenSpan) -> v1::JoinSpan {
+    let micros = |since_1970: Duration| i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    v1::JoinSpan {
+        span_id: hex(&span.id),
+        parent_span_id: span.parent.map(|id| hex(&id)).unwrap_or_default(),
+        side: span.side.as_str().to_owned(),
+        kind: span.kind.as_str().to_owned(),
+        name: span.name.to_owned(),
+        began_unix_us: micros(span.began),
+        ended_unix_us: span.ended.map(micros),
+        outcome: span.outcome.unwrap_or_default().to_owned(),
+        code: span.code.map(|code| code.as_str().to_owned()).unwrap_or_default(),
+        status: span.status.unwrap_or_default().to_owned(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn decided(decision: &Decision) -> String {

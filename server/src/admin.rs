@@ -2,6 +2,7 @@
 //! doors: the admin listener here, a Unix socket that only its owner may open, with
 //! health and reflection; and the console. Each door says who asks.
 
+mod changes;
 mod joins;
 mod nodes;
 mod operator;
@@ -17,6 +18,7 @@ use berth_proto::admin::InvalidRequest;
 use berth_proto::admin::v1::join_service_server::JoinServiceServer;
 use berth_proto::admin::v1::node_service_server::NodeServiceServer;
 use berth_proto::admin::v1::token_service_server::TokenServiceServer;
+use berth_telemetry::recent::Recent;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -25,9 +27,10 @@ use tonic::Status;
 use tonic::service::{InterceptorLayer, Routes};
 
 use crate::ports::{Clock, Cluster, PortError, chain};
+use crate::queue::Queue;
 
+pub use changes::{Batch, Changes};
 pub(crate) use joins::MOST_JOINS;
-pub use joins::{Batch, Changes};
 pub use operator::Operator;
 pub use socket::BindError;
 
@@ -42,6 +45,10 @@ pub struct Services {
     pub ca_pin: watch::Receiver<SpkiHash>,
     /// The join endpoint as machines reach it.
     pub endpoint: String,
+    /// The spans of the last joins, where somebody keeps them.
+    pub recent: Option<Recent>,
+    /// Who waits for a turn at this server.
+    pub queue: Arc<Queue>,
 }
 
 /// A socket that is bound and serves nobody yet. Removed when dropped.

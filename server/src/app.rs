@@ -9,6 +9,7 @@ mod pools;
 mod serving;
 mod serving_ca;
 mod settings;
+mod spans;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use berth_telemetry::Spans;
 use berth_telemetry::metrics::Metrics;
-use berth_telemetry::relay::Passed;
+use berth_telemetry::recent::Recent;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -36,7 +37,7 @@ use crate::join::authentication::Decoys;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
 use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
-use crate::relay::{Relay, RelayLimits};
+use crate::relay::Relay;
 use crate::rpc::{BundleRpc, JoinRpc, Joins, TelemetryRpc, Tracked};
 use crate::signer::metered::Metered;
 use crate::trust::Bundles;
@@ -67,6 +68,7 @@ pub struct App {
     shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
     relay: Option<Arc<Relay>>,
+    recent: Option<Recent>,
     listener: listener::Bound,
     health: health::Bound,
     admin: admin::Bound,
@@ -78,11 +80,12 @@ pub struct App {
 
 impl App {
     /// Opens the store and the CA, makes them if there are none, and takes all
-    /// addresses. `spans` is what became of the process's own.
+    /// addresses. `spans` is what became of the process's own, `recent` has those of
+    /// joins, if somebody keeps them.
     ///
     /// # Errors
     /// Says which of them could not be had.
-    pub async fn bind(settings: Settings, spans: Spans) -> anyhow::Result<Self> {
+    pub async fn bind(settings: Settings, spans: Spans, recent: Option<Recent>) -> anyhow::Result<Self> {
         raise_descriptor_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
@@ -108,7 +111,7 @@ impl App {
         if let Some(mint_applied) = opened.mint_applied {
             mint_applied(serving.pin(), endpoint.clone());
         }
-        let relay = relay(&settings, &metrics)?;
+        let relay = spans::relay(&settings, recent.clone(), &metrics)?;
         let health = health::bind(settings.health_listen)
             .await
             .with_context(|| format!("binding the health listener at {}", settings.health_listen))?;
@@ -135,6 +138,7 @@ impl App {
             shelf,
             clock,
             relay,
+            recent,
             listener,
             health,
             admin,
@@ -179,7 +183,9 @@ impl App {
         let cluster = Arc::clone(&self.cluster);
         let lines = Arc::new(Lines::default());
         let tracked = Tracked::default();
-        let rpc = JoinRpc::new(self.joins(&cluster, &lines, &tracked)?);
+        let joins = self.joins(&cluster, &lines, &tracked)?;
+        let queue = joins.admission.queue();
+        let rpc = JoinRpc::new(joins);
         let software =
             BundleRpc::new(&rpc, Arc::<Shelf>::clone(&self.shelf), self.settings.bundle.limits.stall);
         let end = CancellationToken::new();
@@ -223,6 +229,8 @@ impl App {
             clock: Arc::clone(&self.clock),
             ca_pin: self.serving.pin(),
             endpoint: self.endpoint.clone(),
+            recent: self.recent,
+            queue,
         };
         let desk = Desk::new(services, end.clone());
         background.spawn(self.admin.serve(desk.clone()));
@@ -323,13 +331,6 @@ impl App {
             tracked: tracked.clone(),
         })
     }
-}
-
-/// What passes agents' spans on, where there is a collector.
-fn relay(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Relay>>> {
-    let Some(endpoint) = &settings.collector else { return Ok(None) };
-    let passed = Passed::to(endpoint, settings.good_joins).context("preparing to pass agents' spans on")?;
-    Ok(Some(Arc::new(Relay::new(passed, RelayLimits::default(), Arc::clone(metrics)))))
 }
 
 /// Every connection is a descriptor; the soft limit is often 1,024.

@@ -35,6 +35,31 @@ pub(crate) fn explained(of: &v1::Join, events: &[v1::Event]) -> Value {
     json!({ "join": join(of), "events": events.iter().map(event).collect::<Vec<_>>() })
 }
 
+/// The spans of a join.
+pub(crate) fn spans(of: &v1::ShowSpansResponse) -> Value {
+    let span = |span: &v1::JoinSpan| {
+        json!({
+            "id": span.span_id,
+            "parent": maybe(&span.parent_span_id),
+            "side": span.side,
+            "kind": span.kind,
+            "name": span.name,
+            "beganMicros": span.began_unix_us,
+            "endedMicros": span.ended_unix_us,
+            "outcome": maybe(&span.outcome),
+            "code": maybe(&span.code),
+            "status": maybe(&span.status),
+        })
+    };
+    json!({
+        "isKept": of.is_kept,
+        "traceId": maybe(&of.trace_id),
+        "spans": of.spans.iter().map(span).collect::<Vec<_>>(),
+        "leftOut": of.left_out,
+        "agentAheadMicros": of.agent_ahead_us,
+    })
+}
+
 /// An audit event.
 pub(crate) fn event(event: &v1::Event) -> Value {
     json!({

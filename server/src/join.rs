@@ -27,6 +27,7 @@ use berth_telemetry::phase::{Coded, Finished, Outcome, watched};
 use berth_telemetry::propagation::trace_id;
 
 use self::authorization::Member;
+use self::initialization::Heard;
 use crate::policy::Policy;
 use crate::ports::{Clock, Cluster, PortError, Profiles, Registry, Signer, Software, Trust};
 
@@ -155,9 +156,9 @@ impl Coded for Ending {
 /// How it ended before a certificate was issued; recorded by then.
 pub async fn enroll(world: &World<'_>, line: &mut dyn EnrollLine) -> Result<Issued, Ending> {
     let began = Instant::now();
-    let mut hello = None;
-    let ended = phases_of_enroll(world, line, &mut hello).await;
-    if let (Err(ending), Some(hello)) = (&ended, &hello) {
+    let mut heard = None;
+    let ended = phases_of_enroll(world, line, &mut heard).await;
+    if let (Err(ending), Some(Heard { hello, .. })) = (&ended, &heard) {
         let origin = origin_of(hello, &line.caller());
         let join = JoinId::of(&hello.token, hello.key);
         record_ending(world, join, None, Some(origin), ending).await;
@@ -170,16 +171,21 @@ pub async fn enroll(world: &World<'_>, line: &mut dyn EnrollLine) -> Result<Issu
 async fn phases_of_enroll(
     world: &World<'_>,
     line: &mut dyn EnrollLine,
-    heard: &mut Option<Hello>,
+    heard: &mut Option<Heard>,
 ) -> Result<Issued, Ending> {
     let admitted =
-        counted(world, Phase::Initialization, initialization::run(line, world.admission, heard)).await?;
+        counted(world, Phase::Initialization, initialization::run(line, world.admission, heard, world.clock))
+            .await?;
     let authenticated = counted(
         world,
         Phase::Authentication,
         authentication::run(line, admitted, world.cluster, world, world.clock),
     )
     .await?;
+    // The record tells of it now.
+    if let Some(heard) = heard {
+        heard.turn = None;
+    }
     counted(world, Phase::Authorization, authorization::run(line, authenticated, world)).await
 }
 

@@ -17,6 +17,7 @@ pub mod health;
 pub mod kubernetes;
 pub mod listener;
 pub mod profiles;
+pub mod queue;
 pub mod registry;
 pub mod relay;
 pub mod rpc;

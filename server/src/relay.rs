@@ -1,5 +1,5 @@
-//! Agents' spans on their way to the collector: how many each node may send, and how
-//! they are passed on. The one table of its bounds is [`RelayLimits`].
+//! Agents' spans on their way to the collector and to the console: how many each node
+//! may send, and who gets them. The one table of its bounds is [`RelayLimits`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use berth_domain::name::NodeName;
 use berth_domain::span::RelayedSpan;
 use berth_telemetry::Spans;
 use berth_telemetry::metrics::{Metrics, RelayOutcome};
+use berth_telemetry::recent::Recent;
 use berth_telemetry::relay::Passed;
 
 /// What bounds the spans of nodes.
@@ -31,9 +32,18 @@ impl Default for RelayLimits {
     }
 }
 
+/// Who gets the spans of agents.
+#[derive(Default)]
+pub struct Takers {
+    /// The collector.
+    pub passed: Option<Passed>,
+    /// The console of this server.
+    pub recent: Option<Recent>,
+}
+
 /// Passes spans on, each node within its share.
 pub struct Relay {
-    passed: Passed,
+    takers: Takers,
     limits: RelayLimits,
     shares: Mutex<HashMap<NodeName, Share>>,
     metrics: Arc<Metrics>,
@@ -44,10 +54,11 @@ pub struct Relay {
 pub struct OverShare;
 
 impl Relay {
-    /// A relay to what is passed on.
+    /// A relay to these; none, where nobody takes spans.
     #[must_use]
-    pub fn new(passed: Passed, limits: RelayLimits, metrics: Arc<Metrics>) -> Self {
-        Self { passed, limits, shares: Mutex::default(), metrics }
+    pub fn to(takers: Takers, limits: RelayLimits, metrics: Arc<Metrics>) -> Option<Self> {
+        let is_wanted = takers.passed.is_some() || takers.recent.is_some();
+        is_wanted.then(|| Self { takers, limits, shares: Mutex::default(), metrics })
     }
 
     /// The bounds.
@@ -67,7 +78,9 @@ impl Relay {
             self.metrics.relayed(RelayOutcome::Limited, many);
             return Err(OverShare);
         }
-        let taken = self.passed.pass(spans, node.as_str());
+        let seen = self.takers.recent.as_ref().map(|recent| recent.take(spans, node.as_str()));
+        let passed = self.takers.passed.as_ref().map(|passed| passed.pass(spans, node.as_str()));
+        let taken = passed.or(seen).unwrap_or_default();
         self.metrics.relayed(RelayOutcome::Passed, taken);
         self.metrics.relayed(RelayOutcome::Unknown, many.saturating_sub(taken));
         Ok(taken)
@@ -81,8 +94,10 @@ impl Relay {
 
     /// Hands what waits to the collector, for so long at most.
     pub fn shutdown(&self, patience: Duration) {
-        let delivery = self.passed.shutdown(patience);
-        tracing::debug!(lost = delivery.lost, "the agents' last spans are sent");
+        if let Some(passed) = &self.takers.passed {
+            let delivery = passed.shutdown(patience);
+            tracing::debug!(lost = delivery.lost, "the agents' last spans are sent");
+        }
     }
 
     fn admit(&self, node: &NodeName, spans: u32, now: Instant) -> bool {
@@ -136,7 +151,8 @@ mod tests {
     fn relay(limits: RelayLimits) -> Relay {
         // Nobody listens there: what is passed on is lost, as it may be.
         let passed = Passed::to("http://127.0.0.1:9", Share::ALL).expect("an endpoint");
-        Relay::new(passed, limits, Arc::new(Metrics::new("1")))
+        let takers = Takers { passed: Some(passed), recent: None };
+        Relay::to(takers, limits, Arc::new(Metrics::new("1"))).expect("somebody takes spans")
     }
 
     fn name(text: &str) -> NodeName {
@@ -152,6 +168,14 @@ mod tests {
         assert!(relay.admit(&name("n2"), 10, began), "and no other's");
         let half = began + limits.refill / 2;
         assert!(!relay.admit(&name("n1"), 6, half) && relay.admit(&name("n1"), 5, half));
+    }
+
+    #[test]
+    fn spans_that_nobody_takes_are_not_asked_for() {
+        let limits = RelayLimits::default();
+        assert!(Relay::to(Takers::default(), limits, Arc::new(Metrics::new("1"))).is_none());
+        let takers = Takers { passed: None, recent: Some(Recent::default()) };
+        assert!(Relay::to(takers, limits, Arc::new(Metrics::new("1"))).is_some(), "a console does");
     }
 
     #[test]

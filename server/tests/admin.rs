@@ -24,6 +24,8 @@ use berth_server::admin::{self, Services};
 use berth_server::clock::ManualClock;
 use berth_server::cluster::memory::Memory;
 use berth_server::ports::{Clock as _, Joins as _, Nodes as _, Tokens as _};
+use berth_server::queue::{Queue, Queued};
+use berth_telemetry::recent::Recent;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -37,6 +39,7 @@ struct Desk {
     socket: PathBuf,
     cluster: Arc<Memory>,
     clock: Arc<ManualClock>,
+    queue: Arc<Queue>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -47,17 +50,20 @@ impl Desk {
         let socket = directory.path().join("admin.sock");
         let cluster = Arc::new(Memory::default());
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_790_000_000_000)));
+        let queue: Arc<Queue> = Arc::default();
         let services = Services {
             cluster: Arc::<Memory>::clone(&cluster),
             clock: Arc::<ManualClock>::clone(&clock),
             ca_pin: tokio::sync::watch::channel(SpkiHash::of(b"ca")).1,
             endpoint: "berth.example.com:7443".to_owned(),
+            recent: Some(Recent::default()),
+            queue: Arc::<Queue>::clone(&queue),
         };
         let stop = CancellationToken::new();
         let serving = tokio::spawn(
             admin::bind(&socket).expect("a free place").serve(admin::Desk::new(services, stop.clone())),
         );
-        Self { _directory: directory, socket, cluster, clock, stop, serving }
+        Self { _directory: directory, socket, cluster, clock, queue, stop, serving }
     }
 
     async fn channel(&self) -> Channel {
@@ -80,6 +86,21 @@ impl Desk {
 
     async fn nodes(&self) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel().await)
+    }
+
+    /// A machine that has said Hello and has no more than that.
+    fn queued(&self, key: &[u8]) -> Queued {
+        let token: berth_domain::token::TokenId = "aaaaaaaaaa".parse().expect("a token id");
+        Queued {
+            join: JoinId::of(&token, SpkiHash::of(key)),
+            origin: Origin {
+                token,
+                source: "192.0.2.7".to_owned(),
+                agent_version: "0.1.0".to_owned(),
+                trace_id: None,
+            },
+            since: self.clock.now(),
+        }
     }
 
     /// A machine that has redeemed a token of its own.
@@ -251,6 +272,57 @@ async fn a_watch_tells_what_is_there_and_then_each_change() {
     assert_eq!(next().await, second.to_string());
     desk.cluster.record(first, None, Event::Registered, desk.clock.now()).await.expect("memory");
     assert_eq!(next().await, first.to_string());
+}
+
+#[tokio::test]
+async fn a_join_that_waits_for_its_turn_is_seen_until_the_record_tells_of_it_or_it_goes() {
+    let desk = Desk::open();
+    let mut joins = desk.joins().await;
+    let changes = joins.watch_joins(v1::WatchJoinsRequest {}).await.expect("a watch");
+    let mut changes = changes.into_inner();
+    let mut next = async || {
+        let told = tokio::time::timeout(PATIENCE, changes.message()).await.expect("in time");
+        let told = told.expect("no failure").expect("no end");
+        told.join.map_or_else(|| (told.gone, "gone".to_owned()), |join| (join.id, join.state))
+    };
+    let state = |state: &str, join: JoinId| (join.to_string(), state.to_owned());
+    let (first, second) = (desk.queued(b"first"), desk.queued(b"second"));
+    let turn = desk.queue.enter(first.clone());
+    assert_eq!(next().await, state("Queued", first.join));
+    let listed = joins.list_joins(v1::ListJoinsRequest { most: 0 }).await.expect("a list").into_inner().joins;
+    assert_eq!(listed.iter().map(|join| &*join.state).collect::<Vec<_>>(), ["Queued"]);
+    let asked = v1::ExplainJoinRequest { join: first.join.to_string() };
+    let told = joins.explain_join(asked).await.expect("it is there").into_inner();
+    let join = told.join.expect("a join");
+    assert_eq!((&*join.source, join.waiting_since_unix_ms), ("192.0.2.7", Some(first.since.millis())));
+    assert!(told.events.is_empty(), "nothing is written down");
+    drop(turn);
+    assert_eq!(next().await, state("gone", first.join));
+
+    let turn = desk.queue.enter(second.clone());
+    assert_eq!(next().await, state("Queued", second.join));
+    let why = Diagnosis::new(Code::ServerBusy, Phase::Initialization);
+    desk.clock.advance(Duration::from_secs(1));
+    desk.cluster.record(second.join, None, Event::Waiting { why }, desk.clock.now()).await.expect("memory");
+    assert_eq!(next().await, state("Waiting", second.join), "the record is newer");
+    drop(turn);
+    assert_eq!(next().await, state("Waiting", second.join));
+    desk.clock.advance(Duration::from_secs(1));
+    let again = Queued { since: desk.clock.now(), ..second.clone() };
+    let _turn = desk.queue.enter(again);
+    assert_eq!(next().await, state("Queued", second.join), "it has come back");
+}
+
+#[tokio::test]
+async fn a_join_without_spans_has_none_and_an_unknown_one_is_not_found() {
+    let desk = Desk::open();
+    let join = desk.redeemed(b"first").await;
+    let mut joins = desk.joins().await;
+    let asked = v1::ShowSpansRequest { join: join.to_string() };
+    let shown = joins.show_spans(asked).await.expect("it is there").into_inner();
+    assert_eq!(shown, v1::ShowSpansResponse { is_kept: true, ..v1::ShowSpansResponse::default() });
+    let asked = v1::ShowSpansRequest { join: "n9".to_owned() };
+    assert_eq!(joins.show_spans(asked).await.expect_err("no such node").code(), tonic::Code::NotFound);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod names;
 pub mod phase;
 pub mod propagation;
+pub mod recent;
 pub mod relay;
 pub mod rpc;
 mod sample;

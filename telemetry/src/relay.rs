@@ -4,7 +4,7 @@
 
 mod keep;
 mod pass;
-mod words;
+pub(crate) mod words;
 
 pub use keep::{Kept, MOST_KEPT};
 pub use pass::Passed;

@@ -25,6 +25,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::export::{Counts, Queue};
 use crate::logs;
 use crate::names::attribute;
+use crate::recent::Recent;
 use crate::relay::Kept;
 use crate::sample::{Sampled, Share};
 use crate::uncollected::Uncollected;
@@ -57,6 +58,9 @@ pub struct Settings {
     /// Without an endpoint: whether spans are kept, for a while, for somebody who brings
     /// them elsewhere ([`Telemetry::kept`]).
     pub keeps_spans: bool,
+    /// Where the spans of joins are kept for somebody who asks this process for them. With
+    /// neither this nor an endpoint no span is made.
+    pub recent: Option<Recent>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which events are logged, as `info` or `warn,berth_server=debug`. It does
@@ -230,14 +234,17 @@ impl Telemetry {
     fn connect(settings: &Settings) -> Result<Self, InstallError> {
         let Some(endpoint) = &settings.otlp_endpoint else {
             let kept = settings.keeps_spans.then(Kept::default);
-            let provider = kept.clone().map(|kept| provider(resource(settings), kept));
+            let recent = settings.recent.clone();
+            let is_wanted = kept.is_some() || recent.is_some();
+            let provider = is_wanted.then(|| provider(resource(settings), kept.clone(), recent));
             return Ok(Self { provider, counts: Arc::default(), kept });
         };
         let resource = resource(settings);
         let queue = Queue::start(endpoint, resource.clone())?;
         let counts = queue.counts();
         let judged = Sampled::new(queue, settings.good_traces);
-        Ok(Self { provider: Some(provider(resource, judged)), counts, kept: None })
+        let provider = provider(resource, Some(judged), settings.recent.clone());
+        Ok(Self { provider: Some(provider), counts, kept: None })
     }
 }
 
@@ -251,12 +258,21 @@ fn ours(metadata: &Metadata<'_>) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('_'))
 }
 
-fn provider(resource: Resource, processor: impl SpanProcessor + 'static) -> SdkTracerProvider {
-    SdkTracerProvider::builder()
+fn provider<P: SpanProcessor + 'static>(
+    resource: Resource,
+    leaving: Option<P>,
+    recent: Option<Recent>,
+) -> SdkTracerProvider {
+    let mut builder = SdkTracerProvider::builder()
         .with_resource(resource)
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
-        .with_span_processor(processor)
-        .build()
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+    if let Some(leaving) = leaving {
+        builder = builder.with_span_processor(leaving);
+    }
+    if let Some(recent) = recent {
+        builder = builder.with_span_processor(recent);
+    }
+    builder.build()
 }
 
 fn resource(settings: &Settings) -> Resource {

@@ -29,6 +29,7 @@ fn settings(endpoint: Option<String>) -> Settings {
         otlp_endpoint: endpoint,
         good_traces: Share::ALL,
         keeps_spans: false,
+        recent: None,
         log_format: LogFormat::Text,
         log_filter: "error".to_owned(),
         colour: false,

@@ -22,6 +22,7 @@ async fn a_process_exports_its_own_spans_and_not_the_exporters() {
         otlp_endpoint: Some(collector.endpoint()),
         good_traces: Share::ALL,
         keeps_spans: false,
+        recent: None,
         log_format: LogFormat::Json,
         log_filter: "trace".to_owned(),
         colour: false,

@@ -53,6 +53,7 @@ fn settings(log_format: LogFormat, log_filter: &str) -> Settings {
         otlp_endpoint: None,
         good_traces: Share::ALL,
         keeps_spans: false,
+        recent: None,
         log_format,
         log_filter: log_filter.to_owned(),
         colour: false,

@@ -27,6 +27,7 @@ fn keeping() -> (Telemetry, Dispatch) {
         otlp_endpoint: None,
         good_traces: Share::ALL,
         keeps_spans: true,
+        recent: None,
         log_format: LogFormat::Text,
         log_filter: "error".to_owned(),
         colour: false,

@@ -1,20 +1,19 @@
-//! Joins for operators: listed, watched, explained, decided.
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
+//! Joins for operators: listed, watched, explained, shown by their spans, decided.
 
 use berth_domain::diagnosis::Code;
 use berth_domain::join::{Decision, Event, JoinId, JoinRecord};
 use berth_domain::name::NodeName;
+use berth_domain::trace::waterfall;
 use berth_proto::admin::v1::join_service_server::JoinService;
 use berth_proto::admin::{parse_field, v1, words_from_wire};
-use berth_proto::{event_to_wire, join_to_wire};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use berth_proto::{event_to_wire, join_to_wire, queued_to_wire, seen_spans_to_wire};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::operator::operator;
 use super::{Desk, invalid, status};
+use crate::queue::Queued;
 
 #[tonic::async_trait]
 impl JoinService for Desk {
@@ -28,8 +27,8 @@ impl JoinService for Desk {
             0 => USUAL_JOINS,
             most => most.min(MOST_JOINS),
         };
-        let joins = self.cluster.joins(most).await.map_err(status)?;
-        Ok(Response::new(v1::ListJoinsResponse { joins: joins.iter().map(join_to_wire).collect() }))
+        let joins = self.all(most).await?;
+        Ok(Response::new(v1::ListJoinsResponse { joins }))
     }
 
     async fn watch_joins(
@@ -38,6 +37,7 @@ impl JoinService for Desk {
     ) -> Result<Response<Self::WatchJoinsStream>, Status> {
         let mut changes = self.follow(None, USUAL_JOINS)?;
         let (answers, stream) = mpsc::channel(WAITING_CHANGES);
+        let stop = self.stop.clone();
         tokio::spawn(async move {
             loop {
                 let next = tokio::select! {
@@ -52,11 +52,15 @@ impl JoinService for Desk {
                         return;
                     }
                 };
-                for join in batch.joins {
-                    let told = v1::WatchJoinsResponse { join: Some(join) };
+                let joins = batch.joins.into_iter();
+                let there =
+                    joins.map(|join| v1::WatchJoinsResponse { join: Some(join), gone: String::new() });
+                let gone = batch.gone.iter();
+                let gone = gone.map(|id| v1::WatchJoinsResponse { join: None, gone: id.to_string() });
+                for told in there.chain(gone) {
                     let sent = tokio::select! {
                         sent = answers.send(Ok(told)) => sent.is_ok(),
-                        () = changes.desk.stop.cancelled() => false,
+                        () = stop.cancelled() => false,
                     };
                     if !sent {
                         return;
@@ -71,11 +75,38 @@ impl JoinService for Desk {
         &self,
         request: Request<v1::ExplainJoinRequest>,
     ) -> Result<Response<v1::ExplainJoinResponse>, Status> {
-        let record = self.find(&request.get_ref().join).await?;
+        let asked = &request.get_ref().join;
+        if let Some(join) = self.queued(asked).await? {
+            return Ok(Response::new(v1::ExplainJoinResponse { join: Some(join), events: Vec::new() }));
+        }
+        let record = self.find(asked).await?;
         let entries = self.cluster.entries(Some(record.id), 0, MOST_EVENTS).await.map_err(status)?;
         Ok(Response::new(v1::ExplainJoinResponse {
-            join: Some(join_to_wire(&record)),
+            join: Some(self.as_it_stands(&record)),
             events: entries.iter().map(event_to_wire).collect(),
+        }))
+    }
+
+    async fn show_spans(
+        &self,
+        request: Request<v1::ShowSpansRequest>,
+    ) -> Result<Response<v1::ShowSpansResponse>, Status> {
+        let asked = &request.get_ref().join;
+        let (join, origin, node) = match self.queued_now(asked) {
+            Some(queued) => (queued.join, Some(queued.origin), None),
+            None => {
+                let record = self.find(asked).await?;
+                (record.id, record.origin, record.node)
+            }
+        };
+        let Some(recent) = &self.recent else {
+            return Ok(Response::new(v1::ShowSpansResponse::default()));
+        };
+        let trace = origin.as_ref().and_then(|origin| origin.trace_id.as_deref());
+        let seen = recent.of_join(join, trace, node.as_ref().map(NodeName::as_str));
+        Ok(Response::new(match seen {
+            Some(seen) => seen_spans_to_wire(seen.trace, &waterfall(seen.spans), seen.left_out),
+            None => v1::ShowSpansResponse { is_kept: true, ..v1::ShowSpansResponse::default() },
         }))
     }
 
@@ -112,6 +143,45 @@ const fn is_decided(record: &JoinRecord, approve: bool) -> bool {
 }
 
 impl Desk {
+    /// The newest joins, and those that wait for their turn here.
+    pub(super) async fn all(&self, most: usize) -> Result<Vec<v1::Join>, Status> {
+        let records = self.cluster.joins(most).await.map_err(status)?;
+        let mut joins: Vec<v1::Join> = Vec::new();
+        for queued in self.queue.all() {
+            if !records.iter().any(|record| record.id == queued.join) {
+                let known = self.cluster.join(queued.join).await.map_err(status)?;
+                joins.push(match known {
+                    Some(record) => self.as_it_stands(&record),
+                    None => queued_to_wire(queued.join, &queued.origin, queued.since, None),
+                });
+            }
+        }
+        joins.sort_by_key(|join| std::cmp::Reverse(join.started_unix_ms));
+        joins.extend(records.iter().map(|record| self.as_it_stands(record)));
+        joins.truncate(most);
+        Ok(joins)
+    }
+
+    /// A join of the record, or Queued where it has come back since and waits here.
+    pub(super) fn as_it_stands(&self, record: &JoinRecord) -> v1::Join {
+        let queued = self.queue.find(record.id).filter(|queued| queued.since > record.updated);
+        queued.map_or_else(
+            || join_to_wire(record),
+            |queued| queued_to_wire(record.id, &queued.origin, queued.since, Some(record)),
+        )
+    }
+
+    /// A join that waits here and that the record does not have.
+    async fn queued(&self, asked: &str) -> Result<Option<v1::Join>, Status> {
+        let Some(queued) = self.queued_now(asked) else { return Ok(None) };
+        let is_new = self.cluster.join(queued.join).await.map_err(status)?.is_none();
+        Ok(is_new.then(|| queued_to_wire(queued.join, &queued.origin, queued.since, None)))
+    }
+
+    fn queued_now(&self, asked: &str) -> Option<Queued> {
+        self.queue.find(asked.parse().ok()?)
+    }
+
     /// A join by its id, or the newest of a node.
     async fn find(&self, asked: &str) -> Result<JoinRecord, Status> {
         if let Ok(id) = asked.parse() {
@@ -131,97 +201,6 @@ impl Desk {
             Status::not_found(format!("there is no join {id}; berth-server joins list shows those there are"))
         })
     }
-
-    /// Joins and their changes: all that there are, at most `most`, and then what
-    /// changes; or, after a batch that was had from this process before, only what
-    /// changed since.
-    ///
-    /// # Errors
-    /// Too many watches are open.
-    pub fn follow(&self, after: Option<i64>, most: usize) -> Result<Changes, Status> {
-        let Ok(place) = Arc::clone(&self.watches).try_acquire_owned() else {
-            return Err(Status::resource_exhausted("too many watches are open; close some of them"));
-        };
-        // The place in the order is taken before the list: a change between the
-        // two is told twice, never missed.
-        let mut told = self.cluster.changes();
-        let now = *told.borrow_and_update();
-        let after = after.filter(|after| (now.saturating_sub(FARTHEST_BACK)..=now).contains(after));
-        let seen = after.unwrap_or(now);
-        Ok(Changes { desk: self.clone(), _place: place, told, seen, whole: after.is_none().then_some(most) })
-    }
-}
-
-/// Joins as they change. Takes one of the places for watches until it is dropped.
-pub struct Changes {
-    desk: Desk,
-    _place: OwnedSemaphorePermit,
-    told: watch::Receiver<i64>,
-    seen: i64,
-    /// All joins are still to be told, at most this many.
-    whole: Option<usize>,
-}
-
-/// Joins that changed, each as it now stands.
-pub struct Batch {
-    /// Whether these are all joins, and others that were known are gone.
-    pub is_whole: bool,
-    /// Up to where in the record this goes: [`Desk::follow`] goes on after it.
-    pub sequence: i64,
-    /// The joins, in the order of their first change; if whole, oldest first.
-    pub joins: Vec<v1::Join>,
-}
-
-impl Changes {
-    /// The next joins that changed. May be dropped while it waits.
-    ///
-    /// # Errors
-    /// The store is away, or the desk closes.
-    pub async fn next(&mut self) -> Result<Batch, Status> {
-        if let Some(most) = self.whole {
-            let mut joins = self.desk.cluster.joins(most).await.map_err(status)?;
-            joins.reverse();
-            self.whole = None;
-            return Ok(self.batch(true, &joins));
-        }
-        loop {
-            let (seen, joins) = self.desk.changed_since(self.seen).await?;
-            self.seen = seen;
-            if !joins.is_empty() {
-                return Ok(self.batch(false, &joins));
-            }
-            tokio::select! {
-                changed = self.told.changed() => if changed.is_err() { return Err(closing()) },
-                () = self.desk.stop.cancelled() => return Err(closing()),
-            }
-        }
-    }
-
-    fn batch(&self, is_whole: bool, joins: &[JoinRecord]) -> Batch {
-        Batch { is_whole, sequence: self.seen, joins: joins.iter().map(join_to_wire).collect() }
-    }
-}
-
-impl Desk {
-    /// The joins of the next entries, in the order of their first one, and the last
-    /// entry that was seen.
-    async fn changed_since(&self, after: i64) -> Result<(i64, Vec<JoinRecord>), Status> {
-        let entries = self.cluster.entries(None, after, ENTRIES_AT_ONCE).await.map_err(status)?;
-        let mut known: BTreeSet<JoinId> = BTreeSet::new();
-        let mut joins = Vec::new();
-        let mut seen = after;
-        for entry in &entries {
-            seen = entry.sequence;
-            if known.insert(entry.join) {
-                joins.extend(self.cluster.join(entry.join).await.map_err(status)?);
-            }
-        }
-        Ok((seen, joins))
-    }
-}
-
-fn closing() -> Status {
-    Status::unavailable("the server stops; watch again when it is back")
 }
 
 /// How many joins are listed if nobody says, and at most.
@@ -231,9 +210,5 @@ pub(crate) const MOST_JOINS: usize = 10_000;
 /// The most events of one explanation.
 const MOST_EVENTS: usize = 1_000;
 
-/// How far back in the record a watch may go on: who was away for longer begins anew.
-const FARTHEST_BACK: i64 = 10_000;
-
-/// Entries read at one time by a watch, and changes that may wait for a slow reader.
-const ENTRIES_AT_ONCE: usize = 256;
+/// Changes that may wait for a slow reader.
 const WAITING_CHANGES: usize = 64;

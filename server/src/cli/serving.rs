@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use berth_telemetry::Telemetry;
+use berth_telemetry::recent::Recent;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +19,17 @@ const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Serves until the process is told to stop.
 pub(super) fn serve(config: Config, output: &mut Output) -> Result<(), Failure> {
-    let telemetry = Telemetry::install(&settings(&config.telemetry)).map_err(Failure::usage)?;
+    // Only a console asks for them; without one and without a collector no span is made.
+    let recent = config.settings.console.as_ref().map(|_| Recent::default());
+    let with_spans = berth_telemetry::Settings { recent: recent.clone(), ..settings(&config.telemetry) };
+    let telemetry = Telemetry::install(&with_spans).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::other)?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         let mut end = EndSignals::listen().map_err(Failure::other)?;
         // In a cluster it may wait for an API server that is away.
         let app = tokio::select! {
-            app = Box::pin(App::bind(config.settings, telemetry.spans())) => app.map_err(Failure::chain)?,
+            app = Box::pin(App::bind(config.settings, telemetry.spans(), recent)) => app.map_err(Failure::chain)?,
             () = end.come() => return Ok(()),
         };
         output.text(&greeting(&app).await?)?;
@@ -60,6 +64,7 @@ fn settings(telemetry: &TelemetryConfig) -> berth_telemetry::Settings {
         otlp_endpoint: telemetry.otlp_endpoint.clone(),
         good_traces: telemetry.good_joins,
         keeps_spans: false,
+        recent: None,
         log_format: match telemetry.log_format {
             LogFormat::Text => berth_telemetry::LogFormat::Text,
             LogFormat::Json => berth_telemetry::LogFormat::Json,

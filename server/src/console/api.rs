@@ -29,6 +29,7 @@ pub(super) fn routes(console: &Arc<Console>) -> Router<Arc<Console>> {
         .route("/joins", get(joins::list))
         .route("/joins/watch", get(watch::watch))
         .route("/joins/{join}", get(joins::explain))
+        .route("/joins/{join}/spans", get(joins::spans))
         .route("/joins/{join}/decision", post(joins::decide))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{name}", get(nodes::show))

@@ -1,6 +1,6 @@
 //! Joins as they change, as server-sent events (WHATWG HTML 9.2): the watch of
 //! berth.admin.v1. `whole` says that all that was known before is void, `joins`
-//! brings some; the id of an event is where to go on after it. A page that reads
+//! brings some, `gone` names some that were Queued and left no trace; the id of an event is where to go on after it. A page that reads
 //! slowly is waited for, within bounds, and then cut.
 
 use std::convert::Infallible;
@@ -90,6 +90,10 @@ fn written(instance: &str, batch: &Batch) -> Vec<String> {
     if batch.joins.is_empty() {
         events.push(event("joins", Some(&id), &json!([])));
     }
+    if !batch.gone.is_empty() {
+        let gone: Vec<String> = batch.gone.iter().map(ToString::to_string).collect();
+        events.push(event("gone", None, &json!(gone)));
+    }
     events
 }
 
@@ -120,7 +124,7 @@ mod tests {
     #[test]
     fn many_joins_are_told_in_parts_and_only_the_last_has_a_place() {
         let joins = vec![v1::Join::default(); limits::JOINS_OF_AN_EVENT + 1];
-        let events = written("a1", &Batch { is_whole: true, sequence: 9, joins });
+        let events = written("a1", &Batch { is_whole: true, sequence: 9, joins, gone: Vec::new() });
         assert_eq!(events.len(), 3);
         assert!(events[0].starts_with("event: whole\ndata: {\"joins\":251}"));
         assert!(events[1].starts_with("event: joins\ndata: ["));

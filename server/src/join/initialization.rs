@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use berth_domain::conversation::{EnrollFromAgent, EnrollFromServer, Hello, Mechanism, PROTOCOL_VERSION};
 use berth_domain::diagnosis::{Code, Diagnosis};
+use berth_domain::join::JoinId;
 use berth_domain::phase::Phase;
 use berth_telemetry::metrics::{Decision, LimiterMeter, QueueMeter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Ending, EnrollLine};
+use super::{Ending, EnrollLine, origin_of};
+use crate::ports::Clock;
+use crate::queue::{Queue, Queued, Turn};
 
 /// How long a join stays in the queue: less than strangers may take for their
 /// proof (`listener/limits`). Then it is told to come back.
@@ -33,12 +36,22 @@ impl Admitted {
     }
 }
 
+/// What is known of a join from its first word on.
+pub(super) struct Heard {
+    /// That word.
+    pub(super) hello: Hello,
+    /// Its place in the queue, if it had to wait; kept until the record tells of it, so
+    /// that nobody loses sight of it.
+    pub(super) turn: Option<Turn>,
+}
+
 /// How many joins are worked on at one time, first come, first served.
 pub struct Admission {
     places: Arc<Semaphore>,
     waiting: AtomicU64,
     longest_queue: u64,
-    queue: QueueMeter,
+    queue: Arc<Queue>,
+    meter: QueueMeter,
     limiter: LimiterMeter,
 }
 
@@ -50,18 +63,30 @@ impl Admission {
             places: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicU64::new(0),
             longest_queue,
-            queue: QueueMeter::default(),
+            queue: Arc::default(),
+            meter: QueueMeter::default(),
             limiter: LimiterMeter::default(),
         }
     }
 
     /// The same, counted.
     #[must_use]
-    pub fn metered(self, queue: QueueMeter, limiter: LimiterMeter) -> Self {
-        Self { queue, limiter, ..self }
+    pub fn metered(self, meter: QueueMeter, limiter: LimiterMeter) -> Self {
+        Self { meter, limiter, ..self }
     }
 
-    async fn enter(&self, line: &mut dyn EnrollLine) -> Result<OwnedSemaphorePermit, Ending> {
+    /// Those who wait, for operators.
+    #[must_use]
+    pub fn queue(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    async fn enter(
+        &self,
+        line: &mut dyn EnrollLine,
+        heard: &mut Heard,
+        clock: &dyn Clock,
+    ) -> Result<OwnedSemaphorePermit, Ending> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.limiter.decided(Decision::Passed);
             return Ok(place);
@@ -72,7 +97,12 @@ impl Admission {
             self.limiter.decided(Decision::Refused);
             return Err(busy(before).into());
         }
-        let _queued = self.queue.enter();
+        let _metered = self.meter.enter();
+        heard.turn = Some(self.queue.enter(Queued {
+            join: JoinId::of(&heard.hello.token, heard.hello.key),
+            origin: origin_of(&heard.hello, &line.caller()),
+            since: clock.now(),
+        }));
         let turn = Arc::clone(&self.places).acquire_owned();
         tokio::pin!(turn);
         let began = tokio::time::Instant::now();
@@ -106,12 +136,13 @@ fn busy(position: u64) -> Diagnosis {
     Diagnosis::new(Code::ServerBusy, Phase::Initialization).with("position", position)
 }
 
-/// Hears Hello and admits it. `heard` is set as soon as Hello is there, so that
+/// Hears Hello and admits it. `known` is set as soon as Hello is there, so that
 /// a refusal after it can be recorded.
 pub(super) async fn run(
     line: &mut dyn EnrollLine,
     admission: &Admission,
-    heard: &mut Option<Hello>,
+    known: &mut Option<Heard>,
+    clock: &dyn Clock,
 ) -> Result<Admitted, Ending> {
     let hello = match line.hear().await? {
         EnrollFromAgent::Hello(hello) => hello,
@@ -120,12 +151,12 @@ pub(super) async fn run(
             return Err(Ending::out_of_order(other.instead_of("Hello"), Phase::Initialization));
         }
     };
-    *heard = Some(hello.clone());
+    let heard = known.insert(Heard { hello: hello.clone(), turn: None });
     check_version(&hello)?;
     if hello.exporter != line.channel().fingerprint() {
         return Err(Diagnosis::new(Code::TlsTerminated, Phase::Initialization).into());
     }
-    let place = admission.enter(line).await?;
+    let place = admission.enter(line, heard, clock).await?;
     Ok(Admitted { hello, place })
 }
 

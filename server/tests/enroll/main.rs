@@ -167,12 +167,18 @@ async fn a_full_server_gives_places_in_turn() {
         agent.name = format!("n{number}");
         world.enroll(agent)
     });
+    let queue = world.admission.queue();
+    let moves = queue.changes();
     let mut queued = 0;
     for (ended, heard) in futures_util::future::join_all(agents).await {
         ended.expect("each has its turn");
         queued += usize::from(heard.iter().any(|said| matches!(said, EnrollFromServer::Queued { .. })));
     }
     assert!(queued >= 1, "somebody had to wait");
+    assert!(
+        moves.has_changed().expect("it is open") && queue.all().is_empty(),
+        "operators saw them come and go"
+    );
 }
 
 pub(crate) fn refusal<T>(ended: Result<T, Ending>) -> Diagnosis {

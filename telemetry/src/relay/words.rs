@@ -15,7 +15,7 @@ use crate::effect::Effect;
 use crate::names::{attribute, rpc, span as names};
 
 /// The span as it travels; nothing where it is not one of Berth's own.
-pub(super) fn written(span: &SpanData) -> Option<RelayedSpan> {
+pub(crate) fn written(span: &SpanData) -> Option<RelayedSpan> {
     let place =
         |context: &SpanContext| SpanPlace::new(context.trace_id().to_bytes(), context.span_id().to_bytes());
     let parent = span.parent_span_id;
@@ -37,7 +37,7 @@ pub(super) fn written(span: &SpanData) -> Option<RelayedSpan> {
 
 /// A span that travelled, as the SDK exports it. `node` is who has sent it, whatever
 /// the span itself says. Nothing where its name is none of Berth's.
-pub(super) fn read(span: &RelayedSpan, node: &str) -> Option<SpanData> {
+pub(crate) fn read(span: &RelayedSpan, node: &str) -> Option<SpanData> {
     let name = known_span(&span.name)?;
     let own = span.attributes.iter().filter(|(name, _)| name != attribute::NODE_NAME);
     let mut attributes: Vec<KeyValue> = own.filter_map(attribute_read).collect();
@@ -66,7 +66,7 @@ pub(super) fn read(span: &RelayedSpan, node: &str) -> Option<SpanData> {
 }
 
 /// The names that spans of an agent have.
-fn known_span(name: &str) -> Option<&'static str> {
+pub(crate) fn known_span(name: &str) -> Option<&'static str> {
     let effects = [Effect::Apply, Effect::Record, Effect::Renewal, Effect::Attendance];
     let own = [names::JOIN].into_iter().chain(effects.map(Effect::as_str));
     let all = own.chain(Phase::ALL.map(Phase::as_str)).chain(rpc::JOIN_METHODS);

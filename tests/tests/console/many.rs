@@ -107,6 +107,8 @@ async fn serve(
         clock: Arc::new(SystemClock),
         ca_pin: tokio::sync::watch::channel(SpkiHash::of(b"ca")).1,
         endpoint: "berth.example.com:7443".to_owned(),
+        recent: None,
+        queue: Arc::default(),
     };
     let about =
         console::About { version: "test", endpoint: services.endpoint.clone(), cluster: "c".to_owned() };

@@ -53,7 +53,10 @@ async fn run(
         tokio::select! {
             change = changes.message() => match change.map_err(Failure::status)? {
                 Some(change) => {
-                    board.take(change.join.unwrap_or_default());
+                    match change.join {
+                        Some(join) => board.take(join),
+                        None => board.lose(&change.gone),
+                    }
                     is_stale = true;
                 }
                 None => return Ok(()),

@@ -1,4 +1,4 @@
-//! Joins: listed, explained, decided.
+//! Joins: listed, explained, shown by their spans, decided.
 
 use std::sync::Arc;
 
@@ -35,6 +35,17 @@ pub(in crate::console) async fn explain(
     let asked = caller.operator.asks(v1::ExplainJoinRequest { join });
     let explained = console.desk.explain_join(asked).await?.into_inner();
     Ok(json(&forms::explained(&explained.join.unwrap_or_default(), &explained.events)))
+}
+
+/// `GET /api/joins/{join}/spans`: what this server saw of it.
+pub(in crate::console) async fn spans(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Path(join): Path<String>,
+) -> Answer {
+    let asked = caller.operator.asks(v1::ShowSpansRequest { join });
+    let shown = console.desk.show_spans(asked).await?.into_inner();
+    Ok(json(&forms::spans(&shown)))
 }
 
 /// A person's word on a join.

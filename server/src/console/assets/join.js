@@ -15,25 +15,48 @@ export function show(main, id, about) {
   let asking = false;
   let again = false;
   let gone = false;
+  let shown = null;
+  const path = `/joins/${encodeURIComponent(id)}`;
   async function load() {
     if (asking) { again = true; return; }
     asking = true;
     try {
-      const told = await ask(`/joins/${encodeURIComponent(id)}`);
+      // An older server, or one that has none, is no reason to show nothing.
+      const [told, seen] = await Promise.all([ask(path), ask(`${path}/spans`).catch(() => null)]);
       const machine = told.join.reached.some(({ phase }) => phase === "authorization") ? await ask(`/nodes/${encodeURIComponent(told.join.node)}`).catch(() => null) : null;
-      if (!gone) fill(place, ...page(told, machine, about, load));
+      shown = { told, seen, machine };
+      draw();
     } catch (error) {
+      shown = null;
       if (!gone) fill(place, el("h1", {}, "Join"), el("p", { class: "empty" }, error.message));
     }
     asking = false;
     if (again) { again = false; load(); }
   }
+  function draw() {
+    if (!gone) fill(place, ...page(shown, about, load));
+  }
+  // Spans come without a word of the record: while it goes on, and from the agent a little later.
+  async function look() {
+    if (asking || document.hidden || !shown || !spansMayCome(shown)) return;
+    const before = shown;
+    const seen = await ask(`${path}/spans`).catch(() => null);
+    if (shown !== before || !seen || JSON.stringify(seen) === JSON.stringify(before.seen)) return;
+    shown = { ...before, seen };
+    draw();
+  }
   load();
   const stop = whenChanged((ids) => { if (!ids || ids.has(id)) load(); });
-  return () => { gone = true; stop(); };
+  const looking = setInterval(look, 1000);
+  return () => { gone = true; stop(); clearInterval(looking); };
 }
 
-function page(told, machine, about, load) {
+function spansMayCome({ told: { join }, seen }) {
+  if (seen && !seen.isKept) return false;
+  return ["Queued", "Running", "Waiting"].includes(join.state) || Date.now() - Date.parse(join.updated) < 15000;
+}
+
+function page({ told, seen, machine }, about, load) {
   const { join, events } = told;
   document.title = `${join.node ?? join.id} · Berth`;
   return [
@@ -41,7 +64,7 @@ function page(told, machine, about, load) {
     el("div", { class: "head" }, el("h1", {}, join.node ?? join.id), state(join.state), el("span", { class: "grow" }), ...decisions(join, load)),
     steps(join),
     join.diagnosis && why(join),
-    el("section", { class: "card", "aria-labelledby": "time" }, el("h2", { id: "time" }, "How it went"), waterfall(told)),
+    el("section", { class: "card", "aria-labelledby": "time" }, el("h2", { id: "time" }, "How it went"), ...waterfall(told, seen, about)),
     el("div", { class: "cards" }, about_(join, about), machine && facts(machine)),
     story(events),
   ];
@@ -50,7 +73,7 @@ function page(told, machine, about, load) {
 function steps(join) {
   const at = PHASES.indexOf(join.phase);
   const reached = new Map(join.reached.map(({ phase, at }) => [phase, at]));
-  const now = { Running: "now", Waiting: "stuck", Refused: "failed", Ready: "done", Ended: "done" }[join.state];
+  const now = { Queued: "stuck", Running: "now", Waiting: "stuck", Refused: "failed", Ready: "done", Ended: "done" }[join.state];
   const marks = { done: "done", now: "under way", stuck: "waits", failed: "stopped here", later: "not yet" };
   return el("ol", { class: "steps", "aria-label": "Phases" }, PHASES.map((phase, place) => {
     const step = place < at ? "done" : place > at ? "later" : now === "now" && reached.has(phase) ? "done" : now;

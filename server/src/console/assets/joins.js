@@ -4,7 +4,7 @@ import { age, el, say, state } from "./dom.js";
 import { List } from "./list.js";
 import { isWhole, joins, whenChanged } from "./store.js";
 
-const STATES = ["Running", "Waiting", "Ready", "Refused", "Ended"];
+const STATES = ["Queued", "Running", "Waiting", "Ready", "Refused", "Ended"];
 let chosen = "All";
 let sought = "";
 
@@ -61,6 +61,7 @@ function tell(ids) {
   if (ids.size > 3) { say(`${ids.size} joins changed`); return; }
   say([...ids].map((id) => {
     const join = joins.get(id);
+    if (!join) return `${id}: gone`;
     return `${join.node ?? join.id}: ${join.state}${join.diagnosis ? `, ${join.diagnosis.code}` : ""}`;
   }).join(". "));
 }

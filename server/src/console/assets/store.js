@@ -44,7 +44,12 @@ function plan(everything) {
 
 /** Takes one event of the stream. */
 export function take(event) {
-  if (event.kind === "whole") {
+  if (event.kind === "open") {
+    // Who is in the queue is told anew: it may have moved on while nobody listened.
+    lose([...joins.values()].filter((join) => join.state === "Queued").map((join) => join.id));
+  } else if (event.kind === "gone") {
+    lose(event.data);
+  } else if (event.kind === "whole") {
     joins.clear();
     whole = false;
     plan(true);
@@ -63,6 +68,11 @@ export function take(event) {
     plan(false);
     performance.measure("berth:take", { start: began, end: performance.now() });
   }
+}
+
+function lose(ids) {
+  for (const id of ids) { joins.delete(id); changed.add(id); }
+  if (ids.length > 0) plan(false);
 }
 
 /** Follows the server until it is told to stop; tells how the line is. */

@@ -4,11 +4,12 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use berth_proto::QUEUED;
 use berth_proto::admin::v1;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// The states in the order in which somebody should look.
-pub(super) const STATES: [&str; 5] = ["Waiting", "Refused", "Running", "Ready", "Ended"];
+pub(super) const STATES: [&str; 6] = ["Waiting", "Refused", QUEUED, "Running", "Ready", "Ended"];
 
 /// What joins are ordered by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,11 @@ impl Board {
     /// Takes a join as it now stands.
     pub(super) fn take(&mut self, join: v1::Join) {
         self.joins.insert(join.id.clone(), join);
+    }
+
+    /// Takes a join away that was Queued and left no trace.
+    pub(super) fn lose(&mut self, id: &str) {
+        self.joins.remove(id);
     }
 
     /// The joins to show, in order.

@@ -2,6 +2,7 @@
 //! so that nothing is lost without colours.
 
 use berth_domain::timestamp::Timestamp;
+use berth_proto::QUEUED;
 use berth_proto::admin::v1;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -40,7 +41,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &mut Board, now: Timestamp, col
 
 fn heading(board: &Board, colours: bool) -> Line<'static> {
     let mut line = vec![Span::styled(format!("{} joins ", board.count(None)), BOLD)];
-    for state in STATES {
+    // A queue is rare, and the line has room for five.
+    let is_empty =
+        |state: &str| state == QUEUED && board.only != Some(QUEUED) && board.count(Some(QUEUED)) == 0;
+    for state in STATES.into_iter().filter(|state| !is_empty(state)) {
         let style = if board.only == Some(state) { REVERSED } else { Style::new() };
         line.push(Span::raw("  "));
         let text = format!("{} {state} {}", mark(state), board.count(Some(state)));
@@ -120,6 +124,7 @@ const fn mark(state: &str) -> &'static str {
     match state.as_bytes() {
         b"Ready" => "●",
         b"Running" => "○",
+        b"Queued" => "◌",
         b"Waiting" => "◆",
         b"Refused" => "✗",
         _ => "–",
@@ -129,7 +134,7 @@ const fn mark(state: &str) -> &'static str {
 fn colour(state: &str, colours: bool) -> Style {
     let colour = match state {
         "Ready" => Color::Green,
-        "Running" => Color::Cyan,
+        "Running" | QUEUED => Color::Cyan,
         "Waiting" => Color::Yellow,
         "Refused" => Color::Red,
         _ => return Style::new(),
