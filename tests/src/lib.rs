@@ -17,6 +17,7 @@ mod kubernetes;
 mod machine;
 mod namespace;
 mod process;
+mod prometheus;
 pub mod race;
 mod server;
 
@@ -28,6 +29,7 @@ pub use kubernetes::KubernetesWorld;
 pub use machine::MachineWorld;
 pub use namespace::{enter, start_in};
 pub use process::{Ended, Running, binary, eventually, system_program};
+pub use prometheus::Prometheus;
 pub use server::{Server, ServerOptions, merge};
 
 use std::path::{Path, PathBuf};
