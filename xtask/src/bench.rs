@@ -3,6 +3,7 @@
 //! own, the load another; every figure is a ratio of one run.
 
 mod kubernetes;
+mod telemetry;
 
 use std::fs;
 use std::time::Duration;
@@ -33,11 +34,15 @@ pub(crate) struct Options {
 enum Other {
     /// What a node costs a cluster's control plane: by itself, and through Berth.
     Kubernetes(kubernetes::Options),
+    /// What traces cost a join, with a collector that takes them and with those that do not.
+    Telemetry(telemetry::Options),
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Some(Other::Kubernetes(options)) = &options.other {
-        return kubernetes::run(options);
+    match &options.other {
+        Some(Other::Kubernetes(options)) => return kubernetes::run(options),
+        Some(Other::Telemetry(options)) => return telemetry::run(options),
+        None => {}
     }
     if std::env::var_os(APART).is_none() {
         println!("== Building in release form: some minutes");

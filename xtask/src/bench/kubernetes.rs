@@ -18,7 +18,7 @@ use clap::Args;
 
 use self::calls::Calls;
 use self::leg::{Flow, Leg, Scene};
-use self::meter::Spread;
+pub(super) use self::meter::Spread;
 use super::{APART, apart, machine_load, may_be_apart};
 use crate::cluster::programs;
 use crate::process::build_example;
