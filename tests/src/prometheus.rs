@@ -59,7 +59,7 @@ impl Prometheus {
         let prometheus = Self { address, _running: running, _directory: directory };
         for server in servers {
             // Rates need a first value before anything happens.
-            prometheus.answers(&format!("berth_build_info{{instance=\"{server}\"}}"));
+            prometheus.answers("a first look", &format!("berth_build_info{{instance=\"{server}\"}}"));
         }
         prometheus
     }
@@ -79,12 +79,12 @@ impl Prometheus {
         Some(answer.pointer("/data/result")?.as_array()?.len())
     }
 
-    /// Waits until a query has an answer.
+    /// Waits until the query of a panel has an answer.
     ///
     /// # Panics
     /// It has none in time.
-    pub fn answers(&self, query: &str) {
-        eventually(&format!("an answer to {query}"), PATIENCE, || {
+    pub fn answers(&self, panel: &str, query: &str) {
+        eventually(&format!("an answer to {panel}: {query}"), PATIENCE, || {
             self.series(query).filter(|series| *series > 0)
         });
     }

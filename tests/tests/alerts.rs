@@ -2,7 +2,11 @@
 //! real faults, and it fires in a real Prometheus. The rules are as they are but for the time
 //! that each must last (`berth_tests::Prometheus`).
 
-#![expect(clippy::expect_used, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test that panics has failed, as it should; a certificate ends some days from now"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -89,7 +89,7 @@ fn two_hundred_machines_have_as_many_series_as_two() {
     let before = series(&world);
 
     let numbers: Vec<usize> = (3..3 + MACHINES).collect();
-    let mut ends = [0, 0];
+    let mut in_vain = 0;
     for some in numbers.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
             let started: Vec<_> = some
@@ -101,14 +101,13 @@ fn two_hundred_machines_have_as_many_series_as_two() {
                 .collect();
             for (number, joined) in some.iter().zip(started) {
                 let joined = joined.join().expect("a join ends");
-                let in_vain = usize::from(number % 5 == 0);
-                let expected = if in_vain == 1 { Some(4) } else { Some(0) };
+                let expected = if number % 5 == 0 { Some(4) } else { Some(0) };
                 assert_eq!(joined.ended.code, expected, "{}", joined.ended.all());
-                ends[in_vain] += 1;
+                in_vain += usize::from(number % 5 == 0);
             }
         });
     }
-    assert_eq!(ends, [160, 40]);
+    assert_eq!(in_vain, MACHINES / 5);
     let listed = world.server.admin_json(&["nodes", "list"]);
     assert_eq!(listed["nodes"].as_array().map(Vec::len), Some(162), "each has a name of its own");
 
@@ -116,7 +115,7 @@ fn two_hundred_machines_have_as_many_series_as_two() {
     let more: Vec<&String> = after.difference(&before).collect();
     assert!(more.is_empty(), "series that came with machines: {more:#?}");
     assert_eq!(before.len(), after.len());
-    println!("{} series before and after", after.len());
+    assert!(after.len() > 1_000, "{} series", after.len());
     assert!(after.iter().all(|series| !series.contains("canary-")), "a name is never a label");
     let ended = "berth_joins_total{outcome=\"ok\",reason=\"none\"}";
     assert_eq!(world.server.metric(ended), Some(162.0));
