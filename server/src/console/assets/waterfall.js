@@ -32,7 +32,7 @@ function table({ rows, began, end }) {
     el("table", { class: "waterfall" },
       el("thead", {}, el("tr", {}, ["What", "By", "Began", "Took"].map((title) => el("th", { scope: "col", class: title === "Began" ? "wide" : "" }, title)),
         el("th", { scope: "col" }, el("span", { class: "unseen" }, "As a bar")))),
-      el("tbody", {}, rows.map((row) => el("tr", { "data-side": row.side }, name(row),
+      el("tbody", {}, rows.map((row) => el("tr", { "data-side": row.side, "data-depth": String(row.depth) }, name(row),
         el("td", {}, el("span", { class: "side", "data-side": row.side }, row.side)),
         el("td", { class: "num wide" }, `+${took(row.from - began)}`), el("td", { class: "num" }, row.open ? "goes on" : took(row.to - row.from)), bar(row))))));
 }
