@@ -25,7 +25,7 @@ function table({ rows, began, end }) {
     const cell = el("td", { class: ["call", "answer"].includes(row.kind) ? "mono" : "" },
       row.depth > 0 && el("span", { class: "unseen" }, `level ${row.depth + 1}: `), row.name,
       row.code && el("span", { class: "ends", "data-outcome": row.outcome }, row.code));
-    cell.style.paddingLeft = `${Math.min(row.depth, 6) * 0.75}rem`;
+    cell.style.setProperty("--depth", String(Math.min(row.depth, 6)));
     return cell;
   };
   return el("div", { class: "scrolls", tabIndex: 0, role: "region", "aria-label": "Waterfall" },
