@@ -1,6 +1,6 @@
 //! A real browser for tests of pages: Chromium, driven over HTTP as the W3C says
 //! (WebDriver 2). It has a profile of its own, talks to nobody but the page under
-//! test, and is ended by id.
+//! test, and ends with the test, also where that is killed.
 
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,6 +13,23 @@ use crate::process::{Running, eventually, system_program};
 /// How long a browser may take to start, and a page to show something.
 const START: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Words of setpriv(1) and unshare(1) in front of a driver. Its browser is no child of
+/// ours, and has many of its own: they are all in one namespace of processes, which ends
+/// with its first, which ends with unshare, which ends with the thread that started it.
+const ENDS_WITH_US: [&str; 11] = [
+    "--pdeathsig",
+    "KILL",
+    "--",
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--",
+];
 
 /// The key under which WebDriver names elements (WebDriver 2, 12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -39,11 +56,12 @@ impl Browser {
     #[must_use]
     pub fn start(width: u32, height: u32) -> Self {
         let profile = tempfile::Builder::new().prefix("berth-browser-").tempdir().expect("a directory");
-        let mut process = Running::start_command(system_program("chromedriver"), |command| {
-            command.args(["--port=0"]).env("TMPDIR", profile.path());
+        let mut process = Running::start_command(system_program("setpriv"), |command| {
+            command.args(ENDS_WITH_US);
+            command.args(["chromedriver", "--port=0"]).env("TMPDIR", profile.path());
         });
         let port = eventually(
-            "a driver that listens (to mend: apt-get install chromium chromium-driver)",
+            "a driver that listens (to mend: apt-get install chromium chromium-driver util-linux)",
             START,
             || {
                 assert!(

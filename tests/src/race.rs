@@ -108,6 +108,30 @@ pub struct Finish {
     pub attempts: u32,
 }
 
+/// A place among a server's joins under way, taken by a machine that has heard its
+/// challenge and says nothing; free again once this is dropped, or after the server's
+/// deadline for a proof.
+pub struct Held {
+    _line: Box<dyn Enrollment>,
+}
+
+/// Takes a place.
+///
+/// # Panics
+/// The server gives none.
+#[must_use]
+pub fn hold(runtime: &Runtime, token: &str, endpoint: SocketAddr) -> Held {
+    let track = Track {
+        token: token.parse().expect("a server's own token"),
+        endpoints: vec![endpoint],
+        dialling: Semaphore::new(1),
+        start: Barrier::new(1),
+    };
+    let [racer] = racers(1).try_into().unwrap_or_else(|_| unreachable!("one was asked for"));
+    let challenged = runtime.block_on(racer.come(&track)).expect("a challenge");
+    Held { _line: challenged.line }
+}
+
 /// An agent: it comes to the start, waits for all others, and then goes on until
 /// it has a certificate or hears that the token is spent.
 async fn run(racer: Arc<Racer>, track: Arc<Track>) -> Finish {

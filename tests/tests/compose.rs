@@ -11,9 +11,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use berth_compose::{Container, Daemon, Docker, Stack, alone, make_images, programs_for_tests};
-use berth_tests::{eventually, http_get};
-use serde_json::Value;
+use berth_compose::{
+    Container, Daemon, Docker, Stack, alone, make_images, program_for_tests, programs_for_tests,
+};
+use berth_tests::{Browser, eventually, http_get};
+use serde_json::{Value, json};
 
 /// How many machines join before the replicas are restarted, and in all.
 const FIRST: u32 = 6;
@@ -32,7 +34,8 @@ fn the_stack_takes_20_machines_while_its_replicas_restart_and_leaves_nothing() {
     let began = Instant::now();
     let tell = |what: &str| eprintln!("{:>6.1} s  {what}", began.elapsed().as_secs_f64());
     let Some(daemon) = Daemon::start().expect("a Docker daemon") else { return };
-    tell("Docker answers");
+    let compose = daemon.docker().compose_version().expect("its version");
+    tell(&format!("Docker answers; compose is {compose}"));
     make_images(daemon.docker(), &programs, &mut |_| {}).expect("the images");
     tell("the images are made");
 
@@ -46,10 +49,11 @@ fn the_stack_takes_20_machines_while_its_replicas_restart_and_leaves_nothing() {
 
     thread::scope(|scope| {
         let more = scope.spawn(|| stack.scale(MACHINES));
-        for replica in of(&stack, "berth-server") {
+        // The console's first: what it sees of joins does not outlive it.
+        for replica in replicas(&stack) {
             stack.restart(&replica).expect("a replica restarts");
             eventually("the replica that was restarted, healthy", PATIENCE, || {
-                let now = of(&stack, "berth-server").into_iter().find(|one| one.id == replica.id)?;
+                let now = replicas(&stack).into_iter().find(|one| one.id == replica.id)?;
                 (now.health.as_deref() == Some("healthy")).then_some(())
             });
             tell("a replica has restarted");
@@ -63,6 +67,8 @@ fn the_stack_takes_20_machines_while_its_replicas_restart_and_leaves_nothing() {
     assert_stands_as_it_should(&stack, daemon.docker());
     assert_is_seen(&stack);
     tell("traces and metrics are there");
+    look_at_the_console(&stack);
+    tell("the console shows it all");
 
     stack.down().expect("the stack goes");
     tell("all is down");
@@ -80,6 +86,10 @@ fn of(stack: &Stack, service: &str) -> Vec<Container> {
     all.into_iter().filter(|container| container.service == service).collect()
 }
 
+fn replicas(stack: &Stack) -> Vec<Container> {
+    [of(stack, "berth-console"), of(stack, "berth-server")].concat()
+}
+
 fn logs(stack: &Stack) -> String {
     stack.logs(&["agent", "berth-server", "balancer"], 10).unwrap_or_default()
 }
@@ -92,7 +102,8 @@ fn assert_stands_as_it_should(stack: &Stack, docker: &Docker) {
         assert_eq!((container.running, container.exit), (!once, 0), "{container:?}\n{}", logs(stack));
     }
     let count = |service: &str| containers.iter().filter(|container| container.service == service).count();
-    assert_eq!((count("berth-server"), count("agent")), (3, 20));
+    let counts = (count("berth-console"), count("berth-server"), count("agent"));
+    assert_eq!(counts, (1, 2, 20));
 
     let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
     let told = Docker::said(docker.docker(&[&["inspect"], &ids[..]].concat())).expect("docker inspect");
@@ -101,9 +112,9 @@ fn assert_stands_as_it_should(stack: &Stack, docker: &Docker) {
         let (name, host) = (&container["Name"], &container["HostConfig"]);
         assert_eq!(host["Privileged"], false, "{name}");
         assert_eq!(host["ReadonlyRootfs"], true, "{name}");
-        assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{name}");
+        assert_eq!(host["CapDrop"], json!(["ALL"]), "{name}");
         assert_eq!(host["CapAdd"], Value::Null, "{name}");
-        assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges:true"]), "{name}");
+        assert_eq!(host["SecurityOpt"], json!(["no-new-privileges:true"]), "{name}");
         assert_eq!(container["Config"]["User"], "65532:65532", "{name}");
     }
 }
@@ -130,4 +141,44 @@ fn assert_is_seen(stack: &Stack) {
         let found = json(metrics, "/api/v1/query?query=sum(up)")?;
         (found.pointer("/data/result/0/value/1")?.as_str() == Some("4")).then_some(())
     });
+}
+
+/// All machines are on the console's list, a join is drawn from the spans of both sides,
+/// and its link leads to its trace in Jaeger.
+fn look_at_the_console(stack: &Stack) {
+    let driver = program_for_tests("/usr/bin/chromedriver", "chromium chromium-driver").expect("a browser");
+    if driver.is_none() {
+        return;
+    }
+    let told = Docker::said(stack.compose(&["run", "--rm", "-T", "operator"])).expect("how to sign in");
+    let word = |after: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(after)).expect("a line");
+        line.trim().to_owned()
+    };
+    let (page, token) = (word("The console:"), word("Sign in with:"));
+    let browser = Browser::start(1280, 900);
+    browser.open(&page);
+    browser.find("#token").write(&token);
+    browser.find("form button").click();
+    browser.reads("#content", "All 20");
+    browser.reads("#content", "Ready 20");
+    let links =
+        browser.run("return [...document.querySelectorAll('tbody tr.row a')].map(({ hash }) => hash)", &[]);
+    let links = links.as_array().expect("joins").clone();
+    // Each half of a join may have been at any of three replicas.
+    let drawn = links.iter().any(|hash| {
+        browser.run("location.hash = arguments[0]", std::slice::from_ref(hash));
+        browser.reads("#content", "The record");
+        browser.reads("#drawn-from", ".").contains("The spans of both sides")
+            && browser.reads(".waterfall", "server").contains("JoinService/")
+    });
+    assert!(drawn, "no join is drawn from its spans");
+    let bars = browser.run("return document.querySelectorAll('.waterfall .barred').length", &[]);
+    assert!(bars.as_u64() > Some(3), "{bars}");
+    let link = browser.run("return document.querySelector('[data-keep=trace]').href", &[]);
+    let link = link.as_str().expect("a link").to_owned();
+    assert!(link.starts_with("http://127.0.0.1:16686/trace/"), "{link}");
+    browser.open(&link);
+    browser.find(".span-row");
+    browser.reads("body", "berth-agent");
 }

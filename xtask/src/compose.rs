@@ -70,7 +70,8 @@ fn up(docker: &Docker, machines: u32) -> Result<()> {
     cluster.wait_for_nodes(wanted, READY_WITHIN)?;
     println!("{}", cluster.kubectl(&["get", "nodes,nodejoins"])?);
     println!("{machines} nodes are Ready after {}", seconds(began.elapsed()));
-    println!("\nTraces:   http://127.0.0.1:16686");
+    println!("\n{}", Docker::said(stack.compose(&["run", "--rm", "-T", "operator"]))?.trim_end());
+    println!("Traces:   http://127.0.0.1:16686");
     println!("Metrics:  http://127.0.0.1:9090");
     println!("Joins:    docker compose exec berth-server berth-server joins watch");
     println!("The end:  cargo xtask compose down");

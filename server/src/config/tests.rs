@@ -149,12 +149,15 @@ fn all_that_is_wrong_is_told_at_once() {
 
 #[test]
 fn what_clusters_ask_for_reaches_the_kubelet() {
-    let yaml =
-        "cluster: { clusterDNS: [10.96.0.10], clusterDomain: cluster.local, kubelet: { maxPods: 50 } }";
+    let yaml = "cluster: { clusterDNS: [10.96.0.10], clusterDomain: cluster.local, kubelet: { maxPods: 50, tracing: { endpoint: \"c:4317\" } } }";
     let config = resolve(Given::default(), yaml).expect("it is valid");
     let kubelet = serde_json::to_value(&config.settings.kubelet).expect("plain data");
-    let wanted =
-        serde_json::json!({ "clusterDNS": ["10.96.0.10"], "clusterDomain": "cluster.local", "maxPods": 50 });
+    let wanted = serde_json::json!({
+        "clusterDNS": ["10.96.0.10"],
+        "clusterDomain": "cluster.local",
+        "maxPods": 50,
+        "tracing": { "endpoint": "c:4317" },
+    });
     assert_eq!(kubelet, wanted);
 }
 

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use aws_lc_rs::rand;
 use berth_kubernetes::{ACCOUNT, Pki};
+use data_encoding::HEXLOWER;
+
+use crate::operator::keep;
 
 /// Makes `control` (everything) and `server` (the way of berth-server into the
-/// cluster) in a folder, unless they are there.
+/// cluster, and what its console is served with) in a folder, unless they are there.
 pub(crate) fn make(into: &Path) -> Result<()> {
     let control = into.join("control");
     // Written last: what is there is whole.
@@ -27,6 +31,12 @@ pub(crate) fn make(into: &Path) -> Result<()> {
     // A caller in this group may name the parent of the API server's spans.
     let server = into.join("server/kubeconfig");
     kubeconfig(&server, ACCOUNT, &["system:serviceaccounts", "system:monitoring"])?;
+    let console = pki.serving("berth-console", &[])?;
+    keep(&into.join("server/console.crt"), &console.certificate)?;
+    keep(&into.join("server/console.key"), &console.key)?;
+    let mut token = [0; 20];
+    rand::fill(&mut token).context("asking the system for randomness")?;
+    keep(&into.join("server/console.tokens"), &format!("operator {}\n", HEXLOWER.encode(&token)))?;
     let manager = control.join("controller-manager.conf");
     kubeconfig(&manager, "system:kube-controller-manager", &[])?;
     kubeconfig(&admin, "kubernetes-admin", &["system:masters"])?;

@@ -6,6 +6,7 @@
 
 mod keys;
 mod machine;
+mod operator;
 mod seed;
 mod token;
 
@@ -42,6 +43,15 @@ enum Part {
         #[arg(long)]
         into: PathBuf,
     },
+    /// Says how to sign in to the console.
+    Operator {
+        /// The file of its operators.
+        #[arg(long)]
+        tokens: PathBuf,
+        /// Where a browser finds it.
+        #[arg(long)]
+        page: String,
+    },
     /// Runs a machine: an agent, and a hollow kubelet as soon as its files are there.
     Machine {
         /// The folder that stands for the machine's disk.
@@ -61,6 +71,7 @@ fn main() -> ExitCode {
         Part::Keys { into } => keys::make(&into),
         Part::Seed { kubeconfig, manifests } => seed::install(&kubeconfig, &manifests),
         Part::Token { kubeconfig, into } => token::mint(&kubeconfig, &into),
+        Part::Operator { tokens, page } => operator::tell(&tokens, &page),
         Part::Machine { root, server, token } => machine::run(&root, &server, &token),
     };
     match done {

@@ -40,8 +40,12 @@ impl Browser {
         let [address] = free_addresses()?;
         let folder = tempfile::Builder::new().prefix("berth-browser-").tempdir();
         let folder = folder.context("making a folder for a browser")?;
+        // Its browser is no child of ours: all of its processes are in a namespace that ends
+        // with the driver, and that with this process.
         let mut driver = command("setpriv");
-        driver.args(["--pdeathsig", "TERM", "--", DRIVER]).arg(format!("--port={}", address.port()));
+        driver.args(["--pdeathsig", "KILL", "--", "unshare", "--user", "--map-root-user", "--pid"]);
+        driver.args(["--fork", "--kill-child", "--mount-proc", "--", DRIVER]);
+        driver.arg(format!("--port={}", address.port()));
         driver.env("HOME", folder.path()).env("TMPDIR", folder.path());
         let driver = driver.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let driver = driver.context("starting chromedriver")?;

@@ -65,6 +65,14 @@ impl Docker {
         self.towards(self.compose, arguments)
     }
 
+    /// The version of compose that is used, such as `2.26.1`.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn compose_version(&self) -> Result<String> {
+        Self::said(self.compose(&["version", "--short"])).map(|said| said.trim().to_owned())
+    }
+
     /// What a command says, once it has ended well.
     ///
     /// # Errors

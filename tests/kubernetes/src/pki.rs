@@ -109,6 +109,16 @@ impl Pki {
         client(user, groups, lasts, &self.cluster)
     }
 
+    /// A certificate of the cluster's CA to serve with, for these names and on loopback.
+    ///
+    /// # Errors
+    /// A name is none.
+    pub fn serving(&self, name: &str, names: &[&str]) -> Result<Identity> {
+        let loopback = [Ipv4Addr::LOCALHOST.to_string(), "localhost".to_owned()];
+        let names = names.iter().map(|name| (*name).to_owned()).chain(loopback).collect();
+        serving(name, names, &self.cluster)
+    }
+
     /// Writes a kubeconfig of a user in these groups, two at most, good for a year,
     /// towards the API server at `host:port`.
     ///

@@ -29,6 +29,7 @@ fn nobody_gets_in_without_an_operators_token() {
         ("GET", "/api/joins"),
         ("GET", "/api/joins/watch"),
         ("GET", "/api/joins/n1"),
+        ("GET", "/api/joins/n1/spans"),
         ("POST", "/api/joins/n1/decision"),
         ("GET", "/api/nodes"),
         ("GET", "/api/nodes/n1"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_tests::{eventually, joined};
+use berth_tests::{Browser, eventually, joined};
 use serde_json::json;
 
 use crate::world::{ConsoleWorld, go, is_accessible, keep_picture, kept_to_itself};
@@ -34,14 +34,45 @@ fn a_join_is_watched_from_its_wait_to_ready_and_approved_on_the_page() {
     browser.reads(".head", "Ready");
     let story = browser.reads(".events", "ready");
     assert!(story.contains("by=console:operator"), "who approved is in the record: {story}");
-    let bars = browser.run("return document.querySelectorAll('.waterfall .barred').length", &[]);
-    assert!(bars.as_u64() >= Some(6), "{bars}");
+    assert_drawn_from_spans(&browser);
     let trace = browser.run("return document.querySelector('[data-keep=trace]')?.href ?? ''", &[]);
     let trace_id = server.explain("rack1-n7")["join"]["traceId"].as_str().expect("a trace").to_owned();
     assert_eq!(trace, json!(format!("http://traces.example.com/trace/{trace_id}")));
     is_accessible(&browser, "a join that is Ready");
     keep_picture(&browser, "join-ready");
     kept_to_itself(&browser, console.address);
+}
+
+/// Rows of both sides, each as deep as its parents say; the wait is the record's.
+fn assert_drawn_from_spans(browser: &Browser) {
+    // The agent's come over its line, a little after Ready.
+    browser.reads(".waterfall", "calls JoinService/Join");
+    let drawn = browser.reads("#drawn-from", "The spans of both sides");
+    assert!(!drawn.contains("another server") && drawn.contains("The whole trace"), "{drawn}");
+    let script = "return [...document.querySelectorAll('.waterfall tbody tr')].map((row) => [
+        row.dataset.side, Number(row.dataset.depth),
+        [...row.cells[0].childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data).join(''),
+    ])";
+    let rows = browser.run(script, &[]);
+    for wanted in [
+        json!(["agent", 0, "join"]),
+        json!(["agent", 1, "initialization"]),
+        json!(["agent", 1, "calls JoinService/Enroll"]),
+        json!(["server", 2, "answers JoinService/Enroll"]),
+        json!(["server", 3, "authentication"]),
+        json!(["server", 4, "redeem"]),
+        json!(["server", 3, "authorization"]),
+        json!(["server", 4, "bind"]),
+        json!(["server", 4, "sign"]),
+        json!(["agent", 1, "calls JoinService/Join"]),
+        json!(["server", 2, "answers JoinService/Join"]),
+        json!(["server", 3, "registration"]),
+        json!(["server", 1, "waits: APPROVAL_PENDING"]),
+    ] {
+        assert!(rows.as_array().expect("rows").contains(&wanted), "{wanted} is not in {rows:#}");
+    }
+    let open = browser.run("return document.querySelector('.waterfall').innerText.includes('goes on')", &[]);
+    assert_eq!(open, json!(false), "all of it has ended");
 }
 
 #[test]

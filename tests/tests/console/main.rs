@@ -14,4 +14,5 @@ mod door;
 mod joins;
 mod many;
 mod pages;
+mod queue;
 mod world;

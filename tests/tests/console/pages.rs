@@ -1,6 +1,9 @@
 //! The page for every reader: by keyboard, on a narrow screen, after a restart.
 
-use berth_tests::Browser;
+use std::path::Path;
+use std::time::Duration;
+
+use berth_tests::{Browser, Running, eventually, system_program};
 use serde_json::json;
 
 use crate::world::{ConsoleWorld, go, is_accessible, keep_picture, kept_to_itself};
@@ -93,4 +96,42 @@ fn a_page_outlives_its_server_and_asks_who_is_there() {
     browser.find("#token").write(&console.token());
     browser.press(ENTER);
     browser.reads("#line", "Live");
+}
+
+#[test]
+fn a_browser_ends_with_the_test_that_started_it_also_where_that_is_killed() {
+    const NAME: &str = "pages::a_browser_ends_with_the_test_that_started_it_also_where_that_is_killed";
+    if std::env::var_os("BERTH_TO_BE_KILLED").is_some() {
+        let browser = Browser::start(320, 320);
+        browser.open("about:blank");
+        println!("it is open");
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let own = std::env::current_exe().expect("this test has a path");
+    let mut killed = Running::start_command(system_program(&own.to_string_lossy()), |command| {
+        command.args(["--exact", NAME, "--nocapture"]).env("TMPDIR", folder.path());
+        command.env("BERTH_TO_BE_KILLED", "yes");
+    });
+    eventually("the browser of the test that is killed", Duration::from_secs(60), || {
+        assert!(!killed.has_ended(), "{}{}", killed.stdout(), killed.stderr());
+        killed.stdout().contains("it is open").then_some(())
+    });
+    assert!(processes_below(folder.path()) > 2, "a driver and a browser with its parts");
+    let _killed = killed.kill();
+    eventually("the end of the browser", Duration::from_secs(10), || {
+        (processes_below(folder.path()) == 0).then_some(())
+    });
+}
+
+/// How many processes have this folder in their command line or their environment.
+fn processes_below(folder: &Path) -> usize {
+    let folder = folder.to_string_lossy();
+    let has = |path: std::path::PathBuf| {
+        // Another may have ended between the list and the look.
+        std::fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&*folder))
+    };
+    let all = std::fs::read_dir("/proc").expect("processes").flatten();
+    all.filter(|process| has(process.path().join("cmdline")) || has(process.path().join("environ"))).count()
 }

@@ -25,14 +25,14 @@ function table({ rows, began, end }) {
     const cell = el("td", { class: ["call", "answer"].includes(row.kind) ? "mono" : "" },
       row.depth > 0 && el("span", { class: "unseen" }, `level ${row.depth + 1}: `), row.name,
       row.code && el("span", { class: "ends", "data-outcome": row.outcome }, row.code));
-    cell.style.paddingLeft = `${Math.min(row.depth, 6) * 0.75}rem`;
+    cell.style.setProperty("--depth", String(Math.min(row.depth, 6)));
     return cell;
   };
   return el("div", { class: "scrolls", tabIndex: 0, role: "region", "aria-label": "Waterfall" },
     el("table", { class: "waterfall" },
       el("thead", {}, el("tr", {}, ["What", "By", "Began", "Took"].map((title) => el("th", { scope: "col", class: title === "Began" ? "wide" : "" }, title)),
         el("th", { scope: "col" }, el("span", { class: "unseen" }, "As a bar")))),
-      el("tbody", {}, rows.map((row) => el("tr", { "data-side": row.side }, name(row),
+      el("tbody", {}, rows.map((row) => el("tr", { "data-side": row.side, "data-depth": String(row.depth) }, name(row),
         el("td", {}, el("span", { class: "side", "data-side": row.side }, row.side)),
         el("td", { class: "num wide" }, `+${took(row.from - began)}`), el("td", { class: "num" }, row.open ? "goes on" : took(row.to - row.from)), bar(row))))));
 }
