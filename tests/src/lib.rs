@@ -16,6 +16,7 @@ mod http;
 mod kubernetes;
 mod machine;
 mod namespace;
+mod place;
 mod process;
 pub mod race;
 mod server;
@@ -27,6 +28,7 @@ pub use http::http_get;
 pub use kubernetes::KubernetesWorld;
 pub use machine::MachineWorld;
 pub use namespace::{enter, start_in};
+pub use place::{Place, TOLD, mend, put_runtime, value};
 pub use process::{Ended, Running, binary, eventually, system_program};
 pub use server::{Server, ServerOptions, merge};
 
