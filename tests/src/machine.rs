@@ -138,7 +138,7 @@ impl MachineWorld {
             std::thread::sleep(Duration::from_millis(50));
         }
         if node.is_err() || !attends() {
-            let units = "journalctl --no-pager --output=cat --lines=60 --unit=berth-agent; \
+            let units = "systemctl show --property=StatusText berth-agent; journalctl --no-pager --output=cat --lines=60 --unit=berth-agent; \
                 journalctl --no-pager --output=cat --lines=30 --unit=kubelet --unit=containerd";
             panic!(
                 "{} did not become a node: {node:?}\nthe machine:\n{}\nthe server:\n{}",

@@ -91,7 +91,7 @@ fn of_a_join_that_nothing_cut(world: &MachineWorld) -> Files {
     for path in ["etc/kubernetes/kubelet.conf", "var/lib/kubelet/config.yaml", "usr/local/bin/kubelet"] {
         assert!(planned.contains_key(Path::new(path)), "{path} is not among {:?}", planned.keys());
     }
-    machine.scrap().expect("it goes");
+    gone(world, machine);
     planned
 }
 
@@ -130,9 +130,16 @@ fn cut_off(world: &MachineWorld, cut: &Cut, planned: &Files) {
     }
     let left = machine.sh("find / -xdev -name '*.berth-new' -o -path '/var/lib/berth/bundle/part/*'; find /var -xdev -name '*.berth-new'");
     assert_eq!(left.expect("a list"), "", "{}: what the cut has left", cut.name());
+    gone(world, machine);
+    println!("cut at {}: {:?}, Ready again after {:?}", cut.name(), again - began, again.elapsed());
+}
+
+/// Its Node goes while nobody can make it again and nobody else has its address: a node
+/// with another's address gets no certificate.
+fn gone(world: &MachineWorld, mut machine: Machine) {
+    machine.cut().expect("it is cut off");
     world.kubectl(&["delete", "node", machine.name()]);
     machine.scrap().expect("it goes");
-    println!("cut at {}: {:?}, Ready again after {:?}", cut.name(), again - began, again.elapsed());
 }
 
 /// Waits until a file is there; so often that little happens between.
