@@ -4,11 +4,7 @@
 //! changed, which it looks for every five minutes (client-go, transport/cert_rotation.go):
 //! here the network closes them, so that nobody waits.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test stops where something is not as expected"
-)]
+#![expect(clippy::expect_used, reason = "a test stops where something is not as expected")]
 
 use std::fs;
 use std::time::Duration;

@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn the_agent_s_unit_is_the_packaged_one_with_its_program() {
         let text = |plan: &Plan| {
-            plan.steps.iter().find_map(|step| match step {
-                Step::File { content, .. } => Some(String::from_utf8_lossy(content.bytes()).into_owned()),
-                _ => None,
+            plan.steps.iter().find_map(|step| {
+                let Step::File { content, .. } = step else { return None };
+                Some(String::from_utf8_lossy(content.bytes()).into_owned())
             })
         };
         let plan = service(&Unit::default(), Path::new("/opt/bin/berth-agent"));

@@ -43,7 +43,7 @@ pub(crate) fn remove(named_in: &Path) -> Result<()> {
 /// Removes a group after those below it; whether it is gone.
 fn emptied(group: &Path) -> bool {
     let below = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all = below.filter(|path| path.is_dir()).fold(true, |all, child| emptied(&child) && all);
+    let all = below.filter(|path| path.is_dir()).all(|child| emptied(&child));
     all && fs::remove_dir(group).is_ok()
 }
 
