@@ -58,6 +58,9 @@ fn one_join_goes_past_every_cause_once_it_is_mended_and_a_reset_gives_the_machin
     let ended = join.wait(TOLD).expect_success();
     assert!(ended.stdout.contains("\"n1\""), "{}", ended.all());
     assert_eq!(machine.sh("systemctl is-active containerd kubelet").expect("both"), "active\nactive\n");
+    // A join by hand ends with the service that keeps the node.
+    let service = "systemctl is-enabled berth-agent; systemctl is-active berth-agent";
+    assert_eq!(machine.sh(service).expect("systemctl"), "enabled\nactive\n");
 
     machine.sh("berth-agent reset >/root/reset.txt").expect("a reset");
     let units = machine.sh("systemctl is-active containerd kubelet || true").expect("systemctl");
