@@ -14,6 +14,7 @@ mod preflight;
 mod remembered;
 mod reset;
 mod service;
+mod standing;
 mod status;
 mod token;
 mod watch;

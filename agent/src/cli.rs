@@ -156,6 +156,9 @@ pub struct Join {
     /// Stay after the join: attend and renew, as run does.
     #[arg(long)]
     pub attend: bool,
+    /// Leave the service alone: by itself a join ends with berth-agent.service enabled and started, which renews the certificate.
+    #[arg(long, conflicts_with = "attend")]
+    pub no_service: bool,
     /// How the result is written.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Form,
@@ -217,9 +220,12 @@ pub struct Leave {
     /// The server [default: the one that was joined].
     #[arg(long, value_name = "ENDPOINT", env = "BERTH_AGENT_SERVER")]
     pub server: Option<Endpoint>,
-    /// How long to try in all.
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    /// How long to try in all: pods may take their time to go.
+    #[arg(long, value_name = "DURATION", default_value = "3m")]
     pub timeout: Period,
+    /// Leave at once: pods are not evicted, and end with the machine.
+    #[arg(long)]
+    pub no_drain: bool,
 }
 
 /// `status`.

@@ -275,10 +275,11 @@ impl Member for Mutual {
         renewed_from_wire(answer).map_err(malformed)
     }
 
-    async fn leave(&self) -> Result<(), LineError> {
+    async fn leave(&self, drain: bool) -> Result<(), LineError> {
         let mut client = self.connection.client.clone();
+        let question = v1::LeaveRequest { without_draining: !drain };
         let v1::LeaveResponse {} =
-            self.ask(rpc::LEAVE, v1::LeaveRequest {}, async |request| client.leave(request).await).await?;
+            self.ask(rpc::LEAVE, question, async |request| client.leave(request).await).await?;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub use node::{ProfileProblem, node};
 pub use runtime::{CNI_CONFIGURATION, PAUSE_IMAGE, SOCKET, runtime};
 pub use seen::{Body, Found, Seen};
 pub(crate) use units::WANTS;
-pub use units::{CONTAINERD, KUBELET};
+pub use units::{AGENT, CONTAINERD, KUBELET, service};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

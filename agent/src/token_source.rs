@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use berth_domain::token::{JoinToken, LONGEST_TOKEN, NotAToken};
@@ -19,6 +20,11 @@ use crate::join::TokenSource;
 /// The name of the systemd credential (`LoadCredential=join-token:...`).
 pub const CREDENTIAL: &str = "join-token";
 
+/// Where systemd looks for a credential that a unit names without a path
+/// (systemd.exec(5)), as far as it lies there as it is; what is encrypted can be read on
+/// this machine alone, and stays.
+const STORES: [&str; 3] = ["/etc/credstore", "/run/credstore", "/usr/lib/credstore"];
+
 /// Where a token lies.
 #[derive(Clone)]
 pub enum Place {
@@ -28,7 +34,8 @@ pub enum Place {
     StandardInput,
     /// Behind an open file descriptor: one line.
     Descriptor(u32),
-    /// Among the systemd credentials of this directory ([`CREDENTIAL`]).
+    /// Among the systemd credentials of this directory ([`CREDENTIAL`]); the file that
+    /// systemd took it from is wiped and removed once the token has been used.
     Credential(PathBuf),
     /// On the command line, where every user of the machine has seen it.
     Argument(Zeroizing<String>),
@@ -136,11 +143,30 @@ impl TokenSource for GivenToken {
                     .with("error", cause)
                     .with("rolledBack", "nothing: the used token still lies there")
             }),
-            Place::StandardInput
-            | Place::Descriptor(_)
-            | Place::Credential(_)
-            | Place::Argument(_)
-            | Place::Nowhere => Ok(()),
+            Place::Credential(directory) => {
+                forget_in_stores(&directory.join(CREDENTIAL), &STORES.map(Path::new));
+                Ok(())
+            }
+            Place::StandardInput | Place::Descriptor(_) | Place::Argument(_) | Place::Nowhere => Ok(()),
+        }
+    }
+}
+
+/// Wipes and removes the file from which systemd took a credential, where that is a file
+/// with the same token; the credential itself goes with the service. What cannot be
+/// removed is told: the token in it is spent, and the join is none the worse.
+fn forget_in_stores(credential: &Path, stores: &[&Path]) {
+    let read = |path: &Path| opened(path).and_then(first_line);
+    let Ok(used) = read(credential) else { return };
+    for store in stores {
+        let path = store.join(CREDENTIAL);
+        let is_the_same = |text: &Text| {
+            verify_slices_are_equal(text.trim_ascii(), used.trim_ascii()).is_ok() && parsed(text).is_ok()
+        };
+        if read(&path).is_ok_and(|text| is_the_same(&text))
+            && let Err(error) = wipe(&path)
+        {
+            tracing::warn!(%error, path = %path.display(), "the used token still lies there");
         }
     }
 }
@@ -319,6 +345,21 @@ mod tests {
         let why = nowhere.token().err().expect("no token");
         assert_eq!(why.code(), Code::TokenMissing);
         assert!(why.cause().contains("No such file"), "{}", why.cause());
+    }
+
+    #[test]
+    fn what_systemd_took_the_credential_from_goes_if_it_is_the_same_token() {
+        let (_given, path) = file(&text());
+        let stores = tempfile::tempdir().expect("a directory");
+        let (own, other) = (stores.path().join("own"), stores.path().join("other"));
+        for (store, content) in [(&own, text()), (&other, "u7k2pw.x91mqz40bhc8ydre".to_owned())] {
+            std::fs::create_dir(store).expect("writable");
+            std::fs::write(store.join(CREDENTIAL), content).expect("writable");
+        }
+        forget_in_stores(&path, &[&own, &other, Path::new("/nowhere")]);
+        assert!(path.exists(), "the credential is systemd's");
+        assert!(!own.join(CREDENTIAL).exists());
+        assert!(other.join(CREDENTIAL).exists(), "another token is not this join's");
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::console;
 use crate::health::{self, Checks, HealthCheck};
 use crate::join::authentication::Decoys;
 use crate::listener::{self, Lanes, Limits, ListenerSettings};
-use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
+use crate::ports::{Clock, Cluster, Departures, Profiles, Registry, Signer};
 use crate::profiles::ConfiguredProfiles;
 use crate::relay::Relay;
 use crate::rpc::{BundleRpc, JoinRpc, Joins, TelemetryRpc, Tracked};
@@ -59,6 +59,7 @@ pub struct App {
     signer: Arc<dyn Signer>,
     bundles: Arc<Bundles>,
     registry: Arc<dyn Registry>,
+    departures: Arc<dyn Departures>,
     profiles: Option<Arc<dyn Profiles>>,
     sweep: Option<Arc<dyn Sweep>>,
     checks: Vec<Box<dyn HealthCheck>>,
@@ -129,6 +130,7 @@ impl App {
             signer,
             bundles: opened.bundles,
             registry: opened.registry,
+            departures: opened.departures,
             profiles: opened.profiles,
             sweep: opened.sweep,
             checks: opened.checks,
@@ -318,6 +320,7 @@ impl App {
             profiles,
             software: Arc::<Shelf>::clone(&self.shelf),
             registry: Arc::clone(&self.registry),
+            departures: Arc::clone(&self.departures),
             signer: Arc::clone(&self.signer),
             trust: Arc::<Bundles>::clone(&self.bundles),
             clock: Arc::clone(&self.clock),

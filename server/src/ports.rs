@@ -2,8 +2,10 @@
 //! `cluster/`, `signer/` and `clock.rs`; each passes the same contract suite as
 //! its in-memory double.
 
+mod departures;
 mod software;
 
+pub use departures::{Departures, Manner};
 pub(crate) use software::not_held;
 pub use software::{NoSoftware, Software, Transfer};
 use std::net::IpAddr;

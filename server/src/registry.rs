@@ -10,7 +10,7 @@ use berth_domain::node::NodeRecord;
 use berth_domain::timestamp::Timestamp;
 use tokio::sync::watch;
 
-use crate::ports::{Answer, Registry};
+use crate::ports::{Answer, Departures, Manner, Registry};
 
 /// Nothing stands in a node's way but its own checks.
 pub struct OwnWord {
@@ -41,5 +41,18 @@ impl Registry for OwnWord {
 
     fn routes_changed(&self) -> watch::Receiver<u64> {
         self.still.subscribe()
+    }
+}
+
+/// There is nothing of a node but its record.
+#[async_trait]
+impl Departures for OwnWord {
+    async fn see_off(
+        &self,
+        _node: &NodeRecord,
+        _manner: Manner,
+        _now: Timestamp,
+    ) -> Answer<Option<Diagnosis>> {
+        Ok(None)
     }
 }

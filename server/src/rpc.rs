@@ -4,6 +4,7 @@
 mod attending;
 mod bundle;
 mod identity;
+mod leaving;
 mod line;
 mod service;
 mod telemetry;

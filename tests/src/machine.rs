@@ -2,13 +2,16 @@
 //! it with a bundle of node software, and the agent as the service that a machine's
 //! image has.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_kubernetes::{Cluster, NAMESPACE};
 use berth_machine::{CONTROL, Ground, Machine, World, control_plane, ground_for_tests};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::binary;
@@ -16,6 +19,10 @@ use crate::{Server, ServerOptions};
 
 /// What a machine may take from its start to Ready, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where systemd looks for the service's token (systemd.exec(5), `LoadCredential=`).
+const CREDENTIAL: &str = "/etc/credstore/join-token";
+const UNIT: &str = "/etc/systemd/system/berth-agent.service";
 
 /// Bare machines, and what they join.
 pub struct MachineWorld {
@@ -28,6 +35,7 @@ pub struct MachineWorld {
     /// The network and the machines.
     pub machines: World,
     directory: TempDir,
+    making: Mutex<()>,
 }
 
 impl MachineWorld {
@@ -38,6 +46,16 @@ impl MachineWorld {
     /// It does not stand; or something is missing where `CI` is true.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::with(|_| json!({}))
+    }
+
+    /// The same with more configuration of the server, which may name what the cluster
+    /// has.
+    ///
+    /// # Panics
+    /// As [`MachineWorld::start`].
+    #[must_use]
+    pub fn with(configuration: impl FnOnce(&Cluster) -> Value) -> Option<Self> {
         let ground = ground_for_tests().expect("what machines stand on")?;
         let machines = World::start(&ground, None).expect("a world of machines");
         machines.enter().expect("its network");
@@ -57,30 +75,54 @@ impl MachineWorld {
             "bundle": { "path": bundle },
             "telemetry": { "logLevel": "info" },
         }));
+        let options = options.over(configuration(&cluster));
         let server = Server::start(&directory.path().join("server/data"), "server", &options);
         make_bundle(&server, &ground, &bundle);
-        Some(Self { server, cluster, machines, directory })
+        Some(Self { server, cluster, machines, directory, making: Mutex::default() })
     }
 
     /// A machine that runs, with an agent that waits for its first start: as a
     /// provisioner leaves it, the token a credential of systemd.
     #[must_use]
     pub fn machine(&self, name: &str) -> Machine {
-        let mut machine = self.machines.bare(name).expect("a new machine");
+        let mut machine = self.off(name);
+        machine.boot().expect("it runs");
+        machine
+    }
+
+    /// A machine that is off and joins at its first boot, with nobody's hands on it:
+    /// its service is enabled, the token lies where systemd looks for credentials.
+    #[must_use]
+    pub fn unattended(&self, name: &str) -> Machine {
+        let machine = self.off(name);
+        let token = self.server.token(&["--uses", "1", "--ttl", "1h"]);
+        self.write(&machine, CREDENTIAL, &token);
+        let at = |path: &str| machine.on_disk(path);
+        std::fs::set_permissions(at(CREDENTIAL), Permissions::from_mode(0o600)).expect("it is root's alone");
+        let wants = at("/etc/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(&wants).expect("a directory on its disk");
+        symlink(UNIT, wants.join("berth-agent.service")).expect("its service is enabled");
+        machine
+    }
+
+    fn off(&self, name: &str) -> Machine {
+        // Two at once would take the same number.
+        let one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let machine = self.machines.bare(name).expect("a new machine");
+        drop(one_at_a_time);
         machine.put(&binary("berth-agent"), "/usr/local/bin/berth-agent").expect("the agent is put onto it");
         let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/berth-agent.service");
-        machine.put(&unit, "/etc/systemd/system/berth-agent.service").expect("its unit is put onto it");
+        machine.put(&unit, UNIT).expect("its unit is put onto it");
         self.write(&machine, "/etc/berth/agent.env", &format!("BERTH_AGENT_SERVER={CONTROL}:7443\n"));
-        machine.boot().expect("it runs");
         machine
     }
 
     /// Gives a machine a token, and starts its agent without waiting for it.
     pub fn join(&self, machine: &Machine) {
         let token = self.server.token(&["--uses", "1", "--ttl", "1h"]);
-        self.write(machine, "/etc/credstore/join-token", &token);
+        self.write(machine, CREDENTIAL, &token);
         machine
-            .sh("chmod 600 /etc/credstore/join-token; systemctl start --no-block berth-agent")
+            .sh(&format!("chmod 600 {CREDENTIAL}; systemctl start --no-block berth-agent"))
             .expect("the agent starts");
     }
 
@@ -96,7 +138,7 @@ impl MachineWorld {
             std::thread::sleep(Duration::from_millis(50));
         }
         if node.is_err() || !attends() {
-            let units = "journalctl --no-pager --output=cat --lines=60 --unit=berth-agent; \
+            let units = "systemctl show --property=StatusText berth-agent; journalctl --no-pager --output=cat --lines=60 --unit=berth-agent; \
                 journalctl --no-pager --output=cat --lines=30 --unit=kubelet --unit=containerd";
             panic!(
                 "{} did not become a node: {node:?}\nthe machine:\n{}\nthe server:\n{}",
@@ -128,7 +170,7 @@ impl MachineWorld {
     }
 
     fn write(&self, machine: &Machine, path: &str, text: &str) {
-        let file = self.directory.path().join("put");
+        let file = self.directory.path().join(format!("put-{}", machine.name()));
         std::fs::write(&file, text).expect("a file to put");
         machine.put(&file, path).expect("a file is put onto a machine");
     }

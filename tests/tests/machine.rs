@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use berth_kubernetes::Deed;
 use berth_machine::{CONTROL, Machine, PODS};
-use berth_tests::{MachineWorld, eventually};
+use berth_tests::{MachineWorld, Running, eventually};
 use serde_json::{Value, json};
 
 #[test]
@@ -31,6 +31,7 @@ fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
         [world.ready(&one), of_other.join().unwrap_or_else(|_| panic!("n2 did not become a node"))]
     });
     println!("bare to Ready, two at once: {waited:?}");
+    assert_eq!(one.sh("ls /etc/credstore").expect("a list"), "", "no token is left on the disk");
 
     let address = pods_run(&world);
     // Over the network, from a pod of the other node, whose address it sees.
@@ -42,9 +43,8 @@ fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
     a_node_that_claims_what_is_not_its_own_gets_nothing(&world, &one, &other);
     the_right_to_approve_is_named_while_it_lacks(&world, &one);
 
-    world.kubectl(&["delete", "pod", "web", "--wait=false"]);
-    one.sh("systemctl stop berth-agent").expect("the agent stops");
-    one.sh("berth-agent leave && berth-agent reset --forget-machine").expect("it gives the machine back");
+    it_leaves_once_its_pods_may_go(&world, &one);
+    one.sh("berth-agent reset --forget-machine").expect("it gives the machine back");
     let after = everything(&one);
     let difference: Vec<&String> =
         before.symmetric_difference(&after).filter(|line| !is_explained(line)).collect();
@@ -164,6 +164,68 @@ fn the_right_to_approve_is_named_while_it_lacks(world: &MachineWorld, one: &Mach
         let request = world.cluster.api().get(&format!("{REQUESTS}/rightful")).ok()?;
         (request["status"]["conditions"][0]["reason"] == "BerthDialledBack").then_some(())
     });
+}
+
+/// A disruption budget keeps the one pod of its kind where it is; both sides say so, and
+/// once it is loosened the same leave goes on. Nothing of the node is left in the cluster.
+fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
+    let held = json!({"app": "held"});
+    let mut template = pod("held", "n1", "exec sleep 3600");
+    let spec = template["spec"].as_object_mut().expect("a pod");
+    // By the scheduler, or the next one would be forced onto a node that takes none.
+    spec.remove("nodeName");
+    spec.insert("nodeSelector".into(), json!({"kubernetes.io/hostname": "n1"}));
+    let objects = [
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "held", "namespace": "default"},
+            "spec": {
+                "selector": {"matchLabels": held},
+                "template": {"metadata": {"labels": held}, "spec": template["spec"]},
+            },
+        }),
+        json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": "held", "namespace": "default"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": held}},
+        }),
+    ];
+    world.cluster.apply(&objects.map(|object| object.to_string()).join("\n---\n")).expect("they are taken");
+    world.kubectl_says(
+        &["get", "poddisruptionbudget", "held", "--output=jsonpath={.status.currentHealthy}"],
+        "1",
+    );
+
+    let leave = Running::start_command(one.command(&["berth-agent", "leave"]).expect("a command"), |_| {});
+    eventually("the machine says what it waits for", SEEN_WITHIN, || {
+        let told = leave.stderr();
+        ["DISRUPTION_BUDGET_REACHED", "default/held-", "kubectl get poddisruptionbudgets --namespace default"]
+            .iter()
+            .all(|words| told.contains(words))
+            .then_some(())
+    });
+    let told = world.server.admin_json(&["nodes", "show", "n1"]).to_string();
+    assert!(told.contains("DISRUPTION_BUDGET_REACHED") && told.contains("disruption budget held"), "{told}");
+    world.kubectl_says(&["get", "node", "n1", "--output=jsonpath={.spec.unschedulable}"], "true");
+
+    let loosened = r#"{"spec":{"minAvailable":0}}"#;
+    world.kubectl(&["patch", "poddisruptionbudget", "held", "--type=merge", "--patch", loosened]);
+    let left = leave.wait(Duration::from_secs(60)).expect_success();
+    assert!(left.stdout.contains("no longer the node n1"), "{}", left.all());
+    let node = world.cluster.api().request("GET", "/api/v1/nodes/n1", None).expect("an answer");
+    assert_eq!(node.0, 404, "{}", node.1);
+    let pods = world.kubectl(&[
+        "get",
+        "pods",
+        "--all-namespaces",
+        "--field-selector=spec.nodeName=n1",
+        "--output=name",
+    ]);
+    assert_eq!(pods, "", "pods that are still said to be on it");
+    assert_eq!(
+        one.sh("systemctl is-active kubelet berth-agent || true").expect("systemctl"),
+        "inactive\ninactive\n"
+    );
+    world.kubectl(&["delete", "deployment", "held"]);
 }
 
 /// All there is of the machine: files with their modes and contents, units, mounts,

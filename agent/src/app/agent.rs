@@ -35,7 +35,7 @@ pub(super) struct Agent {
     pub(super) line: Line,
     pub(super) server: Remembered,
     checks: Preflight,
-    services: NodeServices,
+    pub(super) services: NodeServices,
     wishes: Wishes,
 }
 

@@ -12,7 +12,7 @@ use super::interrupt::Interrupt;
 use super::lock::{Lock, LockError};
 use super::service::Service;
 use super::watch::{CrashPoint, Watch};
-use super::{Context, Failure, failure, token};
+use super::{Context, Failure, failure, standing, token};
 use crate::attendance::{self, Told};
 use crate::cli::{self, Form, JoinOptions};
 use crate::join::{self, Ready};
@@ -46,6 +46,10 @@ pub(super) async fn join(with: &Context<'_>, asked: &cli::Join) -> Result<ExitCo
                 say(asked.output, joined)?;
             }
             agent.line.last_spans(LAST_SPANS).await;
+            if joined.is_ok() && !asked.no_service {
+                drop(lock);
+                standing::enlist(with, &agent).await;
+            }
             return joined.map(|_said| Ended::Said);
         }
         say(asked.output, &joined?)?;

@@ -46,6 +46,7 @@ pub(super) async fn run(with: &Context<'_>, asked: &Reset) -> Result<ExitCode, F
 }
 
 async fn reset(with: &Context<'_>, asked: &Reset) -> Result<ResetView, Failure> {
+    super::standing::dismiss(with).await?;
     let lock = Lock::take(with.root)?;
     let node = node(with)?;
     let host = Machine::at(with.root).map_err(Failure::State)?;

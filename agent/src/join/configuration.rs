@@ -7,7 +7,7 @@ mod software;
 use std::time::Duration;
 
 use berth_domain::conversation::{JoinFromAgent, JoinFromServer};
-use berth_domain::diagnosis::{Diagnosis, Retry};
+use berth_domain::diagnosis::{Code, Diagnosis, Retry};
 use berth_domain::facts::HostFacts;
 use berth_domain::identity::Digest;
 use berth_domain::phase::Phase;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::authorization::Authorized;
 use super::book::Book;
-use super::initialization::Checks;
+use super::initialization::{self, Checks};
 use super::progress::Teller;
 use crate::jitter;
 use crate::plan::{self, Expected, Installed, Plan};
@@ -33,6 +33,10 @@ const REMINDER: Duration = Duration::from_secs(30);
 /// Between two attempts to write, and two looks whether the machine fits: somebody
 /// has to mend it.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a profile is waited with that the machine does not fit: then it is asked
+/// for again, since it may be what was mended.
+const PROFILE_AGE: Duration = Duration::from_secs(10);
 
 /// Evidence that the node's files stand, and that the server knows it.
 pub struct Configured {
@@ -103,7 +107,8 @@ pub(super) async fn run(
         Some(_) => machine.host.survey().await,
         None => authorized.prepared().facts().clone(),
     };
-    let (facts, installed) = fit(line, &profile, found, machine, teller).await?;
+    let lacking = authorized.prepared().lacking().cloned();
+    let (facts, installed) = fit(line, &profile, (found, lacking), machine, teller).await?;
     let plan = plan::node(&profile, authorized.credential(), &facts, &installed)
         .map_err(|problem| problem.into_diagnosis(Phase::Configuration))?;
     let plan = plan::runtime(&facts, &installed).then(plan);
@@ -144,22 +149,36 @@ async fn profile(line: &mut dyn Joining, teller: &Teller<'_>) -> Result<Profile,
 async fn fit(
     line: &mut dyn Joining,
     profile: &Profile,
-    found: HostFacts,
+    (found, mut lacking): (HostFacts, Option<Diagnosis>),
     machine: &Machine<'_>,
     teller: &Teller<'_>,
 ) -> Result<(Box<HostFacts>, Installed), Diagnosis> {
     let mut obstacle = Obstacle::default();
     let mut facts = Box::new(found);
+    let asked = Instant::now();
     loop {
         let installed = machine.host.installed();
         let unfit = machine.checks.fits(profile, &facts, &installed);
-        if unfit.is_empty() {
+        let unfit: Vec<Diagnosis> = lacking.iter().cloned().chain(unfit).collect();
+        let Some(first) = unfit.first() else {
             teller.going_on();
             return Ok((facts, installed));
+        };
+        if asked.elapsed() >= PROFILE_AGE && is_for_the_profile_too(first.code()) {
+            return Err(first.clone());
         }
         obstacle.tell(line, unfit, teller, "it said what does not fit").await?;
         *facts = machine.host.survey().await;
+        if lacking.is_some() {
+            lacking = initialization::prepare(machine.host, &facts, machine.clock)
+                .map_err(|error| error.into_diagnosis(Phase::Configuration))?;
+        }
     }
+}
+
+/// Whether another profile would mend it as well.
+const fn is_for_the_profile_too(code: Code) -> bool {
+    matches!(code, Code::SwapOn | Code::CgroupVersion1)
 }
 
 /// Applies the plan; what stands in the way is told, and tried again. A failed

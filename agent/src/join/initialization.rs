@@ -8,11 +8,12 @@ use berth_domain::profile::Profile;
 
 use super::progress::Teller;
 use crate::plan::{self, Installed};
-use crate::ports::{Clock, Host};
+use crate::ports::{ApplyError, Clock, Host};
 
 /// What is asked of the machine.
 pub trait Checks: Send + Sync {
-    /// The checks that stop a join, most important first. Empty if it is fit.
+    /// The checks that stop a join before anybody is called, most important first.
+    /// Empty if it is fit.
     fn preflight(&self, facts: &HostFacts) -> Vec<Diagnosis>;
 
     /// What of the machine does not fit the kubelet that the profile wants, most
@@ -26,12 +27,19 @@ pub trait Checks: Send + Sync {
 /// Evidence that the host is fit and prepared.
 pub struct Prepared {
     facts: Box<HostFacts>,
+    lacking: Option<Diagnosis>,
 }
 
 impl Prepared {
     /// What was found on the host.
     pub(super) fn facts(&self) -> &HostFacts {
         &self.facts
+    }
+
+    /// What the running kernel has refused. A node needs it and the way to the server
+    /// does not: the join goes on to where operators see what it waits for.
+    pub(super) const fn lacking(&self) -> Option<&Diagnosis> {
+        self.lacking.as_ref()
     }
 }
 
@@ -46,9 +54,23 @@ pub(super) async fn run(
     if let Some(why) = checks.preflight(&facts).into_iter().next() {
         return Err(why);
     }
-    let plan = plan::host(&facts);
     teller.passing("before-prepare");
-    host.apply(&plan, clock.now()).map_err(|error| error.into_diagnosis(Phase::Initialization))?;
+    let lacking =
+        prepare(host, &facts, clock).map_err(|error| error.into_diagnosis(Phase::Initialization))?;
     teller.passing("after-prepare");
-    Ok(Prepared { facts })
+    Ok(Prepared { facts, lacking })
+}
+
+/// Makes the host's files stand and sets its kernel up; what the kernel refuses is no
+/// error, but lacking.
+pub(super) fn prepare(
+    host: &dyn Host,
+    facts: &HostFacts,
+    clock: &dyn Clock,
+) -> Result<Option<Diagnosis>, ApplyError> {
+    match host.apply(&plan::host(facts), clock.now()) {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_of_the_kernel() => Ok(Some(error.into_diagnosis(Phase::Initialization))),
+        Err(error) => Err(error),
+    }
 }

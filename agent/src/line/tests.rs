@@ -259,7 +259,7 @@ async fn a_member_speaks_and_every_end_is_told_apart() {
     assert!(matches!(talk.hear(SECOND).await, Ok(JoinFromServer::Ready { .. })));
     assert!(matches!(member.attend().await.err(), Some(LineError::Lost)), "a balancer without a server");
     assert!(matches!(member.renew(b"").await, Err(LineError::Foreign { status: "INTERNAL", .. })));
-    member.leave().await.expect("it may go");
+    member.leave(true).await.expect("it may go");
 }
 
 #[tokio::test]

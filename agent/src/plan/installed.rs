@@ -16,6 +16,8 @@ pub struct Installed {
     pub containerd: Unit,
     /// The unit of the kubelet.
     pub kubelet: Unit,
+    /// The unit of this agent.
+    pub agent: Unit,
     /// Whether containerd's configuration is Berth's.
     pub own_configuration: bool,
     /// The image that every pod begins with, where it lies on the machine.

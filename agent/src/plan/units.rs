@@ -1,4 +1,4 @@
-//! Unit files of containerd and the kubelet: whole ones where the machine has
+//! Unit files of containerd, the kubelet and the agent: whole ones where the machine has
 //! none, and the kubelet's drop-in always. They stand below `/etc`, which is
 //! writable on image-based systems too, and which overrules `/usr`.
 
@@ -15,6 +15,19 @@ pub const CONTAINERD: &str = "containerd.service";
 
 /// The kubelet's unit.
 pub const KUBELET: &str = "kubelet.service";
+
+/// The agent's own unit.
+pub const AGENT: &str = "berth-agent.service";
+
+/// Plans the agent's unit, as it is in packages, with this program; enabled.
+#[must_use]
+pub fn service(unit: &Unit, program: &Path) -> Plan {
+    let text = || {
+        let start = format!("ExecStart={} run", program.display());
+        format!("{}{}", provenance(None), SERVICE.replace(PACKAGED_START, &start))
+    };
+    Plan { steps: steps(AGENT, unit, text), live: Vec::new() }
+}
 
 /// Plans containerd's unit.
 pub(super) fn containerd(unit: &Unit, program: &Path) -> Vec<Step> {
@@ -122,6 +135,11 @@ fn drop_in(program: &Path) -> String {
     )
 }
 
+/// The unit that packages and images have.
+const SERVICE: &str = include_str!("../../../deploy/systemd/berth-agent.service");
+
+const PACKAGED_START: &str = "ExecStart=/usr/local/bin/berth-agent run";
+
 const SYSTEM: &str = "/etc/systemd/system";
 
 /// What `systemctl enable` makes of `WantedBy=multi-user.target`.
@@ -130,3 +148,26 @@ pub(crate) const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 const DROP_INS: &str = "/etc/systemd/system/kubelet.service.d";
 
 const DROP_IN: &str = "/etc/systemd/system/kubelet.service.d/20-berth.conf";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_s_unit_is_the_packaged_one_with_its_program() {
+        let text = |plan: &Plan| {
+            plan.steps.iter().find_map(|step| {
+                let Step::File { content, .. } = step else { return None };
+                Some(String::from_utf8_lossy(content.bytes()).into_owned())
+            })
+        };
+        let plan = service(&Unit::default(), Path::new("/opt/bin/berth-agent"));
+        let unit = text(&plan).expect("a unit");
+        assert!(unit.contains("\nExecStart=/opt/bin/berth-agent run\n"), "{unit}");
+        assert!(!unit.contains(PACKAGED_START), "{unit}");
+        let packaged =
+            Unit { fragment: Some("/usr/lib/systemd/system/berth-agent.service".into()), enabled: true };
+        let plan = service(&packaged, Path::new("/opt/bin/berth-agent"));
+        assert_eq!(text(&plan), None, "a unit that somebody else has brought stays");
+    }
+}

@@ -151,6 +151,12 @@ impl ApplyError {
         }
     }
 
+    /// Whether all files stand, and the running kernel alone is not as planned.
+    #[must_use]
+    pub const fn is_of_the_kernel(&self) -> bool {
+        matches!(self, Self::Module { .. } | Self::Setting { .. })
+    }
+
     /// The same as a diagnosis.
     #[must_use]
     pub fn into_diagnosis(self, phase: Phase) -> Diagnosis {

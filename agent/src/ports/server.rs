@@ -90,11 +90,12 @@ pub trait Member: Send + Sync {
     /// The server refuses, or the line is lost.
     async fn renew(&self, request: &[u8]) -> Result<Renewed, LineError>;
 
-    /// Takes leave: the name becomes free.
+    /// Takes leave: the name becomes free, once the node's pods have gone where `drain`
+    /// is wanted.
     ///
     /// # Errors
-    /// The server refuses, or the line is lost.
-    async fn leave(&self) -> Result<(), LineError>;
+    /// The server refuses, perhaps because pods have not gone yet; or the line is lost.
+    async fn leave(&self, drain: bool) -> Result<(), LineError>;
 
     /// The server's bundles of node software.
     fn supplier(&self) -> &dyn Supplier;

@@ -89,6 +89,8 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::ServingNameUnproven => {
             "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
         }
+        Code::DisruptionBudgetReached => "the pod {pod} may not be evicted from {name} yet: {message}",
+        Code::PodsEnding => "{count} pod(s) on {name} have not ended yet: {pods}",
         Code::CertificateUntrusted => {
             "the API server does not trust the issuer of this node's certificate: it is signed by {issuer}, and the API server's client CAs are {trusted}"
         }
@@ -113,8 +115,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "{undo}; or keep them and join all the same with --ignore-preflight-errors={check}"
         }
         Code::NotPrivileged => "run it as root, or give a directory to write to with --root DIR",
-        Code::SwapOn => "swapoff --all, and take the swap lines out of /etc/fstab",
-        Code::CgroupVersion1 => "boot with systemd.unified_cgroup_hierarchy=1",
+        Code::SwapOn => {
+            "swapoff --all, and take the swap lines out of /etc/fstab; or let the profile's kubelet take it, with failSwapOn: false"
+        }
+        Code::CgroupVersion1 => {
+            "boot with systemd.unified_cgroup_hierarchy=1; or let the profile's kubelet take it, with failCgroupV1: false"
+        }
         Code::KernelModuleMissing => "modprobe {module}, or install the kernel's module package",
         Code::SysctlWrong => "sysctl -w {sysctl}={wanted}",
         Code::RuntimeMissing => "install and start containerd 2 or newer[: {install}]",
@@ -222,6 +228,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
         }
         Code::ServingNameUnproven => {
             "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+        }
+        Code::DisruptionBudgetReached => {
+            "bring up more pods of its kind elsewhere, or loosen the budget: kubectl get poddisruptionbudgets --namespace {namespace}; the leave goes on by itself. To go all the same: berth-agent leave --no-drain"
+        }
+        Code::PodsEnding => {
+            "wait; kubectl get pods --all-namespaces --field-selector spec.nodeName={name} shows them. To go all the same: berth-agent leave --no-drain"
         }
         Code::CertificateUntrusted => {
             "add that CA to the file that kube-apiserver's --client-ca-file names, or let berth-server sign with a CA that is in it"

@@ -83,7 +83,7 @@ codes! {
     /// Swap is on and the kubelet refuses swap.
     SwapOn = "SWAP_ON", Preflight, Some(3);
     /// The host is on cgroup v1.
-    CgroupVersion1 = "CGROUP_VERSION1", Preflight, None;
+    CgroupVersion1 = "CGROUP_VERSION1", Preflight, Some(3);
     /// A kernel module that pod networking needs cannot be had.
     KernelModuleMissing = "KERNEL_MODULE_MISSING", Preflight, Some(3);
     /// A kernel setting that pod networking needs is off.
@@ -188,6 +188,10 @@ codes! {
     PodRoutesNotLaid = "POD_ROUTES_NOT_LAID", NotReady, Some(3);
     /// The kubelet asks to serve under a name that is not seen to be its own.
     ServingNameUnproven = "SERVING_NAME_UNPROVEN", NotReady, Some(5);
+    /// A disruption budget keeps a pod on a node that leaves.
+    DisruptionBudgetReached = "DISRUPTION_BUDGET_REACHED", Denied, Some(2);
+    /// Pods of a node that leaves have not ended yet.
+    PodsEnding = "PODS_ENDING", Unreachable, Some(1);
     /// The API server does not trust the CA that signs the nodes' certificates.
     CertificateUntrusted = "CERTIFICATE_UNTRUSTED", NotReady, Some(5);
     /// The peer sent a message out of order or out of bounds.

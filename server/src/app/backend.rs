@@ -32,7 +32,7 @@ use crate::cluster::{self, Sweep};
 use crate::config::ClusterSigner;
 use crate::health::HealthCheck;
 use crate::kubernetes::{ApiServer, Failure, connect, within};
-use crate::ports::{Clock, Cluster, Profiles, Registry, Signer};
+use crate::ports::{Clock, Cluster, Departures, Profiles, Registry, Signer};
 use crate::profiles::kubernetes::{ApiConfigMaps, Configured, KubernetesProfiles};
 use crate::registry::kube::{KubeRegistry, Reserved};
 use crate::registry::{self, OwnWord};
@@ -57,6 +57,7 @@ pub(super) struct Opened {
     pub(super) signer: Arc<dyn Signer>,
     pub(super) bundles: Arc<Bundles>,
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) departures: Arc<dyn Departures>,
     /// The profiles of the cluster's own making; `None`: those of the settings.
     pub(super) profiles: Option<Arc<dyn Profiles>>,
     pub(super) serving: Source,
@@ -105,6 +106,7 @@ fn embedded(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> a
         bundles: Arc::new(Bundles::of(Arc::clone(&signer))),
         signer,
         registry: Arc::<OwnWord>::default(),
+        departures: Arc::<OwnWord>::default(),
         profiles: None,
         serving: match &settings.serving {
             Some(files) => Source::Files(files.clone()),
@@ -193,6 +195,7 @@ async fn in_cluster(
         ))),
         cluster: with_bootstrap_tokens(kubernetes, store, &api)?,
         signer,
+        departures: Arc::<KubeRegistry>::clone(&registry),
         registry,
         bundles: Arc::new(bundles),
         serving,

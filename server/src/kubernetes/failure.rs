@@ -53,6 +53,12 @@ pub enum Failure {
     /// The watch's place in history is gone.
     #[error("the resource version is too old")]
     Expired,
+    /// A disruption budget has no room for an eviction.
+    #[error("{message}")]
+    Budget {
+        /// Which, and its figures, in the API server's words.
+        message: String,
+    },
     /// The API server asks for patience.
     #[error("the API server is busy: {message}")]
     Busy {
@@ -140,7 +146,14 @@ impl Failure {
     /// Whether the same call may succeed later, with nobody's help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Unreachable { .. } | Self::Conflict | Self::Expired)
+        matches!(
+            self,
+            Self::Budget { .. }
+                | Self::Busy { .. }
+                | Self::Unreachable { .. }
+                | Self::Conflict
+                | Self::Expired
+        )
     }
 
     /// The diagnosis of what a person must mend in the cluster; `None` where the
@@ -158,6 +171,7 @@ impl Failure {
             | Self::Conflict
             | Self::NotFound { .. }
             | Self::Expired
+            | Self::Budget { .. }
             | Self::Busy { .. }
             | Self::Unreachable { .. } => None,
         }
@@ -202,6 +216,7 @@ pub fn of_status(status: &Status) -> Failure {
         (409, _) => Failure::Conflict,
         (410, _) => Failure::Expired,
         (400 | 405 | 413 | 415 | 422, _) => Failure::Invalid { message },
+        (429, _) if let Some(message) = budget(status) => Failure::Budget { message },
         (429, _) => Failure::Busy { message, after: retry_after(status) },
         (503 | 504, _) if retry_after(status).is_some() => {
             Failure::Busy { message, after: retry_after(status) }
@@ -210,6 +225,13 @@ pub fn of_status(status: &Status) -> Failure {
             Failure::Unreachable { error: format!("the API server says {code} {reason}: {message}") }
         }
     }
+}
+
+/// The eviction API answers like a busy server, and names the budget as the cause
+/// (k/k pkg/registry/core/pod/storage/eviction.go).
+fn budget(status: &Status) -> Option<String> {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.find(|cause| cause.reason == "DisruptionBudget").map(|cause| cause.message.clone())
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {

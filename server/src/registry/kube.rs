@@ -2,6 +2,7 @@
 //! watch each; a join looks at what was told, and calls the API server once: to
 //! put on its Node, by server-side apply, what its kubelet may not set.
 
+mod departure;
 mod node;
 mod nodes;
 mod probe;
@@ -26,9 +27,11 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use node::{JOIN_ANNOTATION, TRACE_ANNOTATION};
+pub use node::{JOIN_ANNOTATION, LEAVING_ANNOTATION, TRACE_ANNOTATION};
 pub use serving::Reserved;
 
+use self::departure::Departure;
+use self::node::SeenNode;
 use self::nodes::Nodes;
 use self::probe::Probe;
 use self::requests::{Requests, SELECTED};
@@ -36,7 +39,7 @@ use self::serving::{Serving, Sight};
 use crate::kubernetes::failure::Failure;
 use crate::kubernetes::watch::{Failing, Standing, follow};
 use crate::kubernetes::within;
-use crate::ports::{Answer, Clock, Registry};
+use crate::ports::{Answer, Clock, Departures, Manner, Registry};
 
 /// Who server-side apply says has set a field.
 pub const FIELD_MANAGER: &str = "berth-server";
@@ -60,6 +63,7 @@ pub struct KubeRegistry {
     seen: Seen,
     probe: Probe,
     serving: Serving,
+    departure: Departure,
 }
 
 #[derive(Default)]
@@ -78,7 +82,8 @@ impl KubeRegistry {
         let probe = Probe::new(client.clone(), settings.issuers.clone());
         let serving = Serving::new(client.clone(), settings.reserved.clone());
         let nodes = Api::all(client.clone());
-        Self { client, nodes, settings, seen: Seen::default(), probe, serving }
+        let departure = Departure::new(client.clone());
+        Self { client, nodes, settings, seen: Seen::default(), probe, serving, departure }
     }
 
     /// Watches until `end`.
@@ -179,6 +184,20 @@ impl Registry for KubeRegistry {
 
     fn routes_changed(&self) -> watch::Receiver<u64> {
         self.seen.nodes.routes_changed()
+    }
+}
+
+#[async_trait]
+impl Departures for KubeRegistry {
+    async fn see_off(&self, node: &NodeRecord, manner: Manner, now: Timestamp) -> Answer<Option<Diagnosis>> {
+        // Without a Node there is nothing to see off; one that did not come through Berth
+        // is not Berth's to delete.
+        let seen = self.seen.nodes.get(&node.identity.name);
+        let Some(seen) = seen.filter(SeenNode::has_joined) else { return Ok(None) };
+        match self.departure.step(&seen, manner).await {
+            Ok(waits_for) => Ok(waits_for),
+            Err(failure) => Ok(Some(waiting(failure, now))),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::join::authorization::{Member, admit, renew};
 use crate::join::initialization::Admission;
 use crate::join::{Ending, World, complete, enroll};
 use crate::policy::Policy;
-use crate::ports::{Clock, Cluster, Profiles, Registry, Release, Signer, Software, Trust};
+use crate::ports::{Clock, Cluster, Departures, Manner, Profiles, Registry, Signer, Software, Trust};
 
 /// How long a banned node's line stays open for the refusal to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -50,6 +50,8 @@ pub struct Joins {
     pub software: Arc<dyn Software>,
     /// The cluster's own Nodes.
     pub registry: Arc<dyn Registry>,
+    /// What becomes of nodes that leave.
+    pub departures: Arc<dyn Departures>,
     /// What issues certificates.
     pub signer: Arc<dyn Signer>,
     /// Whom machines are told to trust.
@@ -302,9 +304,8 @@ impl JoinService for JoinRpc {
         let began = Instant::now();
         let leaving = async {
             let (member, _) = joins.member(&request, &span).await?;
-            let (name, now) = (&member.node().identity.name, joins.clock.now());
-            let left = joins.cluster.release(name, Release::Left, now).await;
-            left.map_err(|error| error.into_diagnosis(Phase::Registration, now))?;
+            let manner = if request.get_ref().without_draining { Manner::AtOnce } else { Manner::Drained };
+            joins.leave(member.node(), manner).await?;
             Ok(v1::LeaveResponse {})
         };
         let left = leaving.instrument(span.clone()).await;

@@ -194,7 +194,7 @@ impl Node {
 
     /// Takes its leave: its name is free again.
     pub(crate) async fn leave(&mut self) -> Result<()> {
-        self.service.leave(v1::LeaveRequest {}).await?;
+        self.service.leave(v1::LeaveRequest { without_draining: true }).await?;
         Ok(())
     }
 

@@ -3,8 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{SOON, TICK};
 
 /// Makes them; their paths.
 pub(crate) fn make(name: &str) -> Result<Vec<PathBuf>> {
@@ -18,6 +22,29 @@ pub(crate) fn make(name: &str) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(groups)
+}
+
+/// Takes away the groups that a file names, and all below them. They have no members
+/// any more, but the kernel may take a moment to see that.
+pub(crate) fn remove(named_in: &Path) -> Result<()> {
+    let groups = fs::read_to_string(named_in).with_context(|| format!("reading {}", named_in.display()))?;
+    for group in groups.lines().map(Path::new) {
+        let deadline = Instant::now() + SOON;
+        while group.exists() && !emptied(group) {
+            if Instant::now() > deadline {
+                bail!("the control group {} does not go", group.display());
+            }
+            thread::sleep(TICK);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a group after those below it; whether it is gone.
+fn emptied(group: &Path) -> bool {
+    let below = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = below.filter(|path| path.is_dir()).all(|child| emptied(&child));
+    all && fs::remove_dir(group).is_ok()
 }
 
 /// The directory for a line of `/proc/self/cgroup`: number, controllers, path.

@@ -104,6 +104,15 @@ impl Machine {
     /// # Errors
     /// It runs already; or it does not come up: with what it said.
     pub fn boot(&mut self) -> Result<()> {
+        self.power_on()?;
+        self.wait_until_running()
+    }
+
+    /// Starts it, on the disk as it is, and leaves the rest to what is enabled there.
+    ///
+    /// # Errors
+    /// It runs already, or its first process does not start: with what it said.
+    pub fn power_on(&mut self) -> Result<()> {
         if self.process().is_some() {
             bail!("{} runs already", self.name());
         }
@@ -128,7 +137,7 @@ impl Machine {
         { line }.write_all(b"go\n").with_context(|| format!("starting {}: {}", self.name(), self.words()))?;
         // Reaped when it ends, however long it lives.
         thread::spawn(move || child.wait());
-        self.wait_until_running()
+        Ok(())
     }
 
     /// Cuts it off: every process is killed, and the disk stays as it is.
@@ -177,6 +186,30 @@ impl Machine {
     /// It did not succeed: with all that it said.
     pub fn sh(&self, line: &str) -> Result<String> {
         succeed(self.command(&["/bin/sh", "-ec", line])?, SOON * 3)
+    }
+
+    /// Where a file of its own lies on its disk, on or off: absolute, as it sees it.
+    /// Files of the root that all machines share are not there.
+    #[must_use]
+    pub fn on_disk(&self, path: &str) -> PathBuf {
+        let path = path.trim_start_matches('/');
+        let own = if path.starts_with("var/") { "" } else { "files" };
+        self.disk().join(own).join(path)
+    }
+
+    /// Cuts it off if it runs, and throws it away with its disk.
+    ///
+    /// # Errors
+    /// Something of it does not go.
+    pub fn scrap(mut self) -> Result<()> {
+        if self.process().is_some() {
+            self.cut()?;
+        }
+        groups::remove(&self.folder.join(GROUPS))?;
+        let mut umount = command("umount");
+        umount.arg(self.disk());
+        succeed(umount, SOON)?;
+        fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))
     }
 
     pub(crate) fn number(&self) -> Result<u8> {

@@ -24,6 +24,8 @@ pub(crate) fn make(name: &str) -> Result<()> {
 /// the way out, which ends at the bridge.
 pub(crate) fn connect(name: &str, number: u8, process: u32) -> Result<()> {
     let (line, process, of) = (format!("m{number}"), process.to_string(), ["-netns", name]);
+    // The line of a machine that was cut off goes a moment after it.
+    let _gone = ip(&[&of[..], &["link", "delete", &line]].concat());
     let peer = ["type", "veth", "peer", "name", "eth0", "netns", &process];
     ip(&[&of[..], &["link", "add", &line], &peer].concat())?;
     ip(&[&of[..], &["link", "set", &line, "master", BRIDGE, "up"]].concat())?;

@@ -2,7 +2,7 @@
 //! where a kubelet is to run, and what depends on how that kubelet is set.
 
 use berth_domain::diagnosis::{Code, Diagnosis};
-use berth_domain::facts::{CgroupVersion, HostFacts, RuntimeState};
+use berth_domain::facts::{CgroupVersion, HostFacts, ModuleState, RuntimeState};
 use berth_domain::phase::Phase;
 use berth_domain::profile::Profile;
 
@@ -19,7 +19,11 @@ pub fn fits(profile: &Profile, facts: &HostFacts, installed: &Installed) -> Vec<
     }
     let wants = |field: &str| profile.kubelet.get(field).and_then(serde_json::Value::as_bool).unwrap_or(true);
     let swap = || facts.swaps.iter().map(|area| area.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut unfit = Vec::new();
+    let is_absent = |module: &str| facts.modules.get(module) == Some(&ModuleState::Absent);
+    let absent = MODULES.iter().filter(|(module, _)| is_absent(module));
+    let mut unfit: Vec<Diagnosis> = absent
+        .map(|(module, check)| found(Code::KernelModuleMissing, *check).with("module", module))
+        .collect();
     if wants("failSwapOn") && !facts.swaps.is_empty() {
         unfit.push(found(Code::SwapOn, CheckId::Swap).with("areas", swap()));
     }
@@ -92,6 +96,10 @@ fn runtime(facts: &HostFacts, installed: &Installed) -> Option<Diagnosis> {
     let missing = found(Code::RuntimeMissing, CheckId::Cri).with("sockets", sockets);
     Some(with_command(missing, installed, Software::Runtime))
 }
+
+/// Images are laid by the one, and pods' packets filtered by the other.
+const MODULES: [(&str, CheckId); 2] =
+    [("overlay", CheckId::ModuleOverlay), ("br_netfilter", CheckId::ModuleBrNetfilter)];
 
 /// A tool that the kubelet or kube-proxy calls: any of these, and what brings it.
 type Tool = (&'static [&'static str], CheckId, Software);
@@ -225,6 +233,16 @@ mod tests {
         let why = fits(&profile(json!({})), &facts, &installed).remove(0);
         assert_eq!(why.code(), Code::RuntimeMissing);
         assert!(why.mend().ends_with("dnf install containerd"), "{}", why.mend());
+    }
+
+    #[test]
+    fn a_module_that_cannot_be_had_is_told() {
+        let (mut facts, installed) = fit();
+        facts.modules.insert("overlay".to_owned(), ModuleState::Available);
+        facts.modules.insert("br_netfilter".to_owned(), ModuleState::Absent);
+        let why = fits(&profile(json!({})), &facts, &installed).remove(0);
+        assert_eq!((why.code(), why.value("module")), (Code::KernelModuleMissing, Some("br_netfilter")));
+        assert_eq!(why.value("check"), Some("Module-br_netfilter"));
     }
 
     #[test]

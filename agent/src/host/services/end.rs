@@ -53,6 +53,19 @@ impl NodeServices {
             .map_err(|error| self.record.not_kept(io::Error::other(error.to_string()), Phase::Initialization))
     }
 
+    /// Stops the kubelet, if a join had started it: its node is no more. Its pods and
+    /// files stay until [`NodeServices::end`].
+    ///
+    /// # Errors
+    /// The record cannot be read, or the service manager refuses.
+    pub async fn stop_kubelet(&self) -> Result<(), Diagnosis> {
+        let record = self.record.load().map_err(|error| self.record.not_kept(error, Phase::Registration))?;
+        if !self.live || record.expected().is_none() {
+            return Ok(());
+        }
+        self.stop(&record, KUBELET, &mut Undone::default()).await
+    }
+
     /// The units that [`NodeServices::end`] would stop.
     ///
     /// # Errors

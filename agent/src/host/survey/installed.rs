@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::node::{KUBELETS, first, program};
 use super::{Roots, images, read, system};
-use crate::plan::{Binaries, CONTAINERD, Installed, KUBELET, Unit, WANTS, WRITTEN};
+use crate::plan::{AGENT, Binaries, CONTAINERD, Installed, KUBELET, Unit, WANTS, WRITTEN};
 
 /// Looks for it. `owned` says whether a file is Berth's. Blocks for file reads.
 #[must_use]
@@ -21,6 +21,7 @@ pub fn installed(roots: &Roots, owned: &dyn Fn(&Path) -> bool) -> Installed {
         },
         containerd: unit(root, CONTAINERD, owned),
         kubelet: unit(root, KUBELET, owned),
+        agent: unit(root, AGENT, owned),
         own_configuration: owned(Path::new("/etc/containerd/config.toml")),
         pause_image: images::pause(root),
         resolv_conf: read::below(root, RESOLV_CONF).is_file().then(|| RESOLV_CONF.into()),

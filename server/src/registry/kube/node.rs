@@ -20,6 +20,9 @@ pub const JOIN_ANNOTATION: &str = "berth.dev/join";
 /// The W3C trace id of that join.
 pub const TRACE_ANNOTATION: &str = "berth.dev/trace-id";
 
+/// Berth's mark on a Node that leaves: it takes no new pods, and then it is deleted.
+pub const LEAVING_ANNOTATION: &str = "berth.dev/leaving";
+
 /// Waits for a cloud controller manager (k8s.io/cloud-provider/api).
 const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 
@@ -44,6 +47,7 @@ pub(super) struct SeenNode {
     pub(super) uid: String,
     version: String,
     join: Option<String>,
+    leaving: bool,
     provider_id: Option<String>,
     taints: Vec<Taint>,
     conditions: Vec<Condition>,
@@ -83,6 +87,7 @@ impl SeenNode {
             uid: metadata.uid.unwrap_or_default(),
             version: metadata.resource_version.unwrap_or_default(),
             join: annotations.get(JOIN_ANNOTATION).cloned(),
+            leaving: spec.unschedulable == Some(true) && annotations.contains_key(LEAVING_ANNOTATION),
             provider_id: spec.provider_id.filter(|id| !id.is_empty()),
             taints: spec.taints.unwrap_or_default(),
             conditions: conditions.collect(),
@@ -115,6 +120,16 @@ impl SeenNode {
     /// Whether the other is where this one is, and its pods too.
     pub(super) fn is_placed_as(&self, other: &Self) -> bool {
         self.internal == other.internal && self.pods == other.pods
+    }
+
+    /// Whether a join of Berth's made it what it is.
+    pub(super) const fn has_joined(&self) -> bool {
+        self.join.is_some()
+    }
+
+    /// Whether it takes no new pods, because it leaves.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Where its kubelet listens.

@@ -38,7 +38,8 @@ pub(crate) fn by_rbac(world: &World) -> Vec<Case<'_>> {
         ("read its own settings", "/api/v1/namespaces/berth-system/configmaps/berth-server"),
         ("list namespaces", "/api/v1/namespaces"),
         ("read another namespace", "/api/v1/namespaces/default"),
-        ("list Pods", "/api/v1/pods"),
+        ("read a Pod", "/api/v1/namespaces/berth-system/pods/x"),
+        ("watch Pods", "/api/v1/pods?watch=true&timeoutSeconds=1"),
         ("reach a kubelet through the API server", "/api/v1/nodes/joined/proxy/pods"),
         ("read tokens of another namespace", "/apis/berth.dev/v1alpha1/namespaces/default/jointokens"),
         ("read roles", &format!("{rbac}/clusterroles")),
@@ -47,13 +48,12 @@ pub(crate) fn by_rbac(world: &World) -> Vec<Case<'_>> {
     let mut table: Vec<Case<'_>> =
         reads.into_iter().map(|(name, path)| of(name, "GET", path, None)).collect();
     table.extend([
-        of("delete a Node", "DELETE", "/api/v1/nodes/joined", None),
         of("replace a Node", "PUT", "/api/v1/nodes/joined", any("Node")),
         of("delete all Nodes", "DELETE", "/api/v1/nodes", None),
         of("write a Node's status", "PATCH", "/api/v1/nodes/joined/status", Json(json!({"status": {}}))),
         of("run a Pod", "POST", pods, any("Pod")),
         of("enter a Pod", "POST", &format!("{pods}/x/exec?command=sh"), None),
-        of("evict a Pod", "POST", &format!("{pods}/x/eviction"), None),
+        of("delete a Pod", "DELETE", &format!("{pods}/x"), None),
         of("add a container to a Pod", "PATCH", &format!("{pods}/x/ephemeralcontainers"), Json(json!({}))),
         of("run a DaemonSet", "POST", "/apis/apps/v1/namespaces/berth-system/daemonsets", any("DaemonSet")),
         of(
@@ -260,6 +260,16 @@ fn nodes(world: &World) -> Vec<Case<'_>> {
     let role = |name, path: &str, body| {
         case("berth-server-control-plane", "of the control plane", name, "PATCH", path, body)
     };
+    let gone = |name, path: &str| {
+        of(
+            &world.server,
+            refused_by("berth-server-nodes", "none of the control plane"),
+            name,
+            "DELETE",
+            path,
+            None,
+        )
+    };
     let made = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "made-up"}});
     let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "control", "uid": "b7e4b0ab-5d5f-4c0a-9a55-0d7b7c0f1c11"}]);
     let label = "node-role.kubernetes.io/control-plane";
@@ -306,6 +316,16 @@ fn nodes(world: &World) -> Vec<Case<'_>> {
             json!({"metadata": {"finalizers": ["berth.dev/stolen"]}}),
         ),
         fields("nothing else", "cordon a Node", joined, json!({"spec": {"unschedulable": true}})),
+        fields(
+            "nothing else",
+            "let pods onto a Node again",
+            "/api/v1/nodes/left-alone",
+            json!({"spec": {"unschedulable": false}}),
+        ),
+        gone("delete a Node that does not leave", joined),
+        gone("delete a Node that is marked and takes pods", "/api/v1/nodes/marked"),
+        gone("delete a Node that came another way", stranger),
+        gone("delete a Node of the control plane that is marked to leave", "/api/v1/nodes/control-leaves"),
         role(
             "make a Node of the control plane by its label",
             joined,

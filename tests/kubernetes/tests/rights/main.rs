@@ -70,7 +70,7 @@ fn the_policies_hold_even_where_somebody_has_widened_its_role() {
     let wide = format!("--as={SERVER}");
     let status = r#"{"status":{"phase":"Running"}}"#;
     let tried: [(&str, &[&str], &str); 6] = [
-        ("delete a Node", &["delete", "node", "joined"], "deletes no Nodes"),
+        ("delete a Node", &["delete", "node", "joined"], "deletes Nodes that came through it and leave"),
         (
             "write a Node's status",
             &["patch", "node", "joined", "--subresource=status", "--type=merge", "-p", status],

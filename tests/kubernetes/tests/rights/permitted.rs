@@ -128,6 +128,12 @@ fn joins(server: &Api) -> Vec<Case<'_>> {
 fn nodes(server: &Api) -> Vec<Case<'_>> {
     let of = |name, method, path: &str, body| of(server, Expected::Done, name, method, path, body);
     let asked = json!({"metadata": {"name": "would-it-be-admitted"}});
+    let leaving = json!({
+        "metadata": {"annotations": {"berth.dev/leaving": "true"}}, "spec": {"unschedulable": true},
+    });
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "leaves", "namespace": "default"},
+    });
     vec![
         of("list Nodes", "GET", "/api/v1/nodes", None),
         of("watch Nodes", "GET", &watch("/api/v1/nodes"), None),
@@ -135,6 +141,15 @@ fn nodes(server: &Api) -> Vec<Case<'_>> {
         settled(server, "settle a Node that has the joining taint", "joining"),
         settled(server, "settle the same Node again", "joining"),
         settled(server, "settle a Node of an earlier join", "joined"),
+        of(
+            "list the pods of a node that leaves",
+            "GET",
+            "/api/v1/pods?fieldSelector=spec.nodeName%3Dleaves",
+            None,
+        ),
+        of("make a Node that leaves unschedulable", "PATCH", "/api/v1/nodes/leaves", Json(leaving)),
+        of("evict a pod of it", "POST", "/api/v1/namespaces/default/pods/leaves/eviction", Json(eviction)),
+        of("delete the Node of a node that has left", "DELETE", "/api/v1/nodes/leaves", None),
     ]
 }
 

@@ -95,6 +95,7 @@ impl World {
         // that has, one of the control plane that did, and one that came another way.
         let joining = json!([{"key": "berth.dev/joining", "effect": "NoSchedule"}]);
         let annotated = json!({"berth.dev/join": "j-aaaaaaaaaaaaaaaa"});
+        let leaving = json!({"berth.dev/join": "j-aaaaaaaaaaaaaaaa", "berth.dev/leaving": "true"});
         let role = json!({"node-role.kubernetes.io/control-plane": ""});
         let role_taint = json!([{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]);
         for (name, metadata, taints) in [
@@ -102,12 +103,26 @@ impl World {
             ("joined", json!({"annotations": annotated}), json!([])),
             ("control", json!({"annotations": annotated, "labels": role}), role_taint),
             ("stranger", json!({}), json!([])),
+            ("leaves", json!({"annotations": annotated}), json!([])),
+            ("marked", json!({"annotations": leaving}), json!([])),
+            ("left-alone", json!({"annotations": leaving}), json!([])),
+            ("control-leaves", json!({"annotations": leaving, "labels": role}), json!([])),
         ] {
             let mut node =
                 json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": taints}});
             set(&mut node, "/metadata", "name", name.into());
+            if ["left-alone", "control-leaves"].contains(&name) {
+                set(&mut node, "/spec", "unschedulable", true.into());
+            }
             self.admin("POST", "/api/v1/nodes", &node);
         }
+        let there = ["wait", "--for=create", "--timeout=20s", "serviceaccount/default"];
+        self.cluster.kubectl(&there).expect("the account that pods have");
+        let pod = json!({
+            "metadata": {"name": "leaves"},
+            "spec": {"nodeName": "leaves", "containers": [{"name": "c", "image": "localhost/none"}]},
+        });
+        self.admin("POST", "/api/v1/namespaces/default/pods", &pod);
         // What clusters have and this one lacks: kubeadm's settings, the lease of a
         // controller manager that is one of several.
         for (namespace, name) in [

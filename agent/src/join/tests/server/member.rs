@@ -29,7 +29,7 @@ impl Member for Mutual {
         Ok(Renewed { chain: vec![self.0.sign(request)], ca_bundle: self.0.ca.pem.clone() })
     }
 
-    async fn leave(&self) -> Result<(), LineError> {
+    async fn leave(&self, _drain: bool) -> Result<(), LineError> {
         Ok(())
     }
 
