@@ -7,8 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_kubernetes::{Cluster, NAMESPACE};
-use berth_machine::{CONTROL, Ground, Machine, World, control_plane, ground_for_tests};
-use serde_json::json;
+use berth_machine::{
+    CONTROL, Ground, Kind, Machine, PODS, Parts, World, control_plane, ground_for_tests,
+    ground_for_virtual_tests,
+};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::binary;
@@ -16,6 +19,9 @@ use crate::{Server, ServerOptions};
 
 /// What a machine may take from its start to Ready, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same where the machine is emulated.
+const PATIENCE_EMULATED: Duration = Duration::from_secs(400);
 
 /// Bare machines, and what they join.
 pub struct MachineWorld {
@@ -27,6 +33,8 @@ pub struct MachineWorld {
     pub cluster: Cluster,
     /// The network and the machines.
     pub machines: World,
+    ground: Ground,
+    kind: Kind,
     directory: TempDir,
 }
 
@@ -39,7 +47,21 @@ impl MachineWorld {
     #[must_use]
     pub fn start() -> Option<Self> {
         let ground = ground_for_tests().expect("what machines stand on")?;
-        let machines = World::start(&ground, None).expect("a world of machines");
+        Some(Self::on(&ground, Kind::Namespaces))
+    }
+
+    /// The same, of virtual machines.
+    ///
+    /// # Panics
+    /// As [`MachineWorld::start`].
+    #[must_use]
+    pub fn start_virtual() -> Option<Self> {
+        let ground = ground_for_virtual_tests().expect("what virtual machines stand on")?;
+        Some(Self::on(&ground, Kind::Virtual))
+    }
+
+    fn on(ground: &Ground, kind: Kind) -> Self {
+        let machines = World::start(ground, None).expect("a world of machines");
         machines.enter().expect("its network");
         let directory = tempfile::Builder::new().prefix("berth-world-").tempdir().expect("a directory");
         let cluster = control_plane(&directory.path().join("cluster")).expect("a control plane");
@@ -58,15 +80,21 @@ impl MachineWorld {
             "telemetry": { "logLevel": "info" },
         }));
         let server = Server::start(&directory.path().join("server/data"), "server", &options);
-        make_bundle(&server, &ground, &bundle);
-        Some(Self { server, cluster, machines, directory })
+        make_bundle(&server, ground, &bundle);
+        Self { server, cluster, machines, ground: ground.clone(), kind, directory }
+    }
+
+    /// What the bundle was made of.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        self.ground.parts()
     }
 
     /// A machine that runs, with an agent that waits for its first start: as a
     /// provisioner leaves it, the token a credential of systemd.
     #[must_use]
     pub fn machine(&self, name: &str) -> Machine {
-        let mut machine = self.machines.bare(name).expect("a new machine");
+        let mut machine = self.machines.bare_of(self.kind, name).expect("a new machine");
         machine.put(&binary("berth-agent"), "/usr/local/bin/berth-agent").expect("the agent is put onto it");
         let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/berth-agent.service");
         machine.put(&unit, "/etc/systemd/system/berth-agent.service").expect("its unit is put onto it");
@@ -80,7 +108,7 @@ impl MachineWorld {
         let token = self.server.token(&["--uses", "1", "--ttl", "1h"]);
         self.write(machine, "/etc/credstore/join-token", &token);
         machine
-            .sh("chmod 600 /etc/credstore/join-token; systemctl start --no-block berth-agent")
+            .sh("chmod 600 /etc/credstore/join-token; sync; systemctl start --no-block berth-agent")
             .expect("the agent starts");
     }
 
@@ -90,9 +118,13 @@ impl MachineWorld {
     /// It is not, in time: with what agent, kubelet and server said.
     pub fn ready(&self, machine: &Machine) -> Duration {
         let began = Instant::now();
+        let patience = match self.kind {
+            Kind::Namespaces => PATIENCE,
+            Kind::Virtual => PATIENCE_EMULATED,
+        };
         let attends = || machine.sh("systemctl is-active berth-agent").is_ok_and(|said| said == "active\n");
-        let node = self.cluster.wait_for_node(machine.name(), PATIENCE);
-        while node.is_ok() && !attends() && began.elapsed() < PATIENCE {
+        let node = self.cluster.wait_for_node(machine.name(), patience);
+        while node.is_ok() && !attends() && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(50));
         }
         if node.is_err() || !attends() {
@@ -132,6 +164,24 @@ impl MachineWorld {
         std::fs::write(&file, text).expect("a file to put");
         machine.put(&file, path).expect("a file is put onto a machine");
     }
+}
+
+/// A pod on a node, whose one container runs a script.
+#[must_use]
+pub fn pod_on(node: &str, name: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "c", "image": PODS, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
+            }],
+        },
+    })
 }
 
 /// Made by the operator's command, of what makes a node.

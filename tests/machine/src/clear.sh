@@ -1,4 +1,5 @@
-# Ends the machines of a world and removes all there is of it. Argument: its folder.
+# Ends the machines of a world and removes all there is of it, or of one machine.
+# Arguments: the world's folder, and that of a machine if only it shall go.
 # A process is killed only if its environment says that it is of this world.
 world=$1
 
@@ -6,12 +7,14 @@ is_ours() {
   tr '\0' '\n' <"/proc/$1/environ" | grep -Fqx "BERTH_WORLD=$world"
 } 2>/dev/null
 
-for file in "$world"/processes/*.pid; do
-  id=$(cat "$file" 2>/dev/null) && is_ours "$id" && kill -KILL "$id"
-done
-for machine in "$world"/machines/*/; do
-  machine=${machine%/}
-  [ -d "$machine" ] || continue
+end_processes() {
+  for file in "$world/processes/$1"*.pid; do
+    id=$(cat "$file" 2>/dev/null) && is_ours "$id" && kill -KILL "$id"
+  done
+}
+
+clear_machine() {
+  machine=$1
   if [ -e "$machine/ids" ] && read -r outer inner <"$machine/ids" && is_ours "$outer"; then
     # Process 1 of a namespace takes all others with it.
     kill -KILL "$inner"
@@ -29,7 +32,20 @@ for machine in "$world"/machines/*/; do
       tries=$((tries + 1))
     done
   done <"$machine/groups"
-  umount "$machine/disk" 2>/dev/null || umount --lazy "$machine/disk"
+  [ ! -d "$machine/disk" ] || umount "$machine/disk" 2>/dev/null || umount --lazy "$machine/disk"
+}
+
+if [ -n "${2:-}" ]; then
+  end_processes "${2##*/}."
+  clear_machine "$2"
+  rm -rf --one-file-system -- "$2"
+  exit
+fi
+end_processes ''
+for machine in "$world"/machines/*/; do
+  machine=${machine%/}
+  [ -d "$machine" ] || continue
+  clear_machine "$machine"
 done
 ip netns delete "$(cat "$world/network")" 2>/dev/null
 rm -rf --one-file-system -- "$world"

@@ -1,0 +1,52 @@
+//! Programs that live as long as their world: known by their name, ended by
+//! `clear.sh`.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+
+/// Starts one; the file of what it says.
+pub(crate) fn start(world: &Path, name: &str, mut program: Command) -> Result<PathBuf> {
+    let log = log(world, name);
+    let file = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+    let same = file.try_clone().context("sharing a log file")?;
+    program.stdin(Stdio::null()).stdout(file).stderr(same).process_group(0);
+    let mut child = program.env(MARK, world).spawn().with_context(|| format!("starting {name}"))?;
+    fs::write(with_id(&log), child.id().to_string()).context("writing the id of a process")?;
+    // Reaped when it ends, however long it lives.
+    thread::spawn(move || child.wait());
+    Ok(log)
+}
+
+/// The process of this name, if it runs and is this world's.
+pub(crate) fn running(world: &Path, name: &str) -> Option<u32> {
+    let id = fs::read_to_string(with_id(&log(world, name))).ok()?;
+    let id: u32 = id.trim().parse().ok()?;
+    // Of a process that has ended and is not reaped yet there is nothing to read.
+    let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
+    let mark = format!("{MARK}={}", world.display());
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()).then_some(id)
+}
+
+/// What one has said.
+pub(crate) fn said(world: &Path, name: &str) -> String {
+    fs::read_to_string(log(world, name)).unwrap_or_default()
+}
+
+/// The file of a process's id. A name may have a dot in it.
+fn with_id(log: &Path) -> PathBuf {
+    log.with_extension("pid")
+}
+
+fn log(world: &Path, name: &str) -> PathBuf {
+    world.join(PROCESSES).join(format!("{name}.log"))
+}
+
+/// The folder of the ids and logs.
+pub(crate) const PROCESSES: &str = "processes";
+/// The variable by which a world's processes are known.
+pub(crate) const MARK: &str = "BERTH_WORLD";
