@@ -55,5 +55,6 @@ cut -d' ' -f1-3 /proc/mounts
 ip -o link | cut -d' ' -f2 | cut -d@ -f1
 ip route; ip -6 route
 nft list ruleset
-sysctl -a 2>/dev/null | grep -E '^net.(ipv4.ip_forward|bridge.*|ipv6.conf.all.forwarding)'
+# Not `sysctl -a`: it looks everywhere, and what it looks at is mounted.
+grep -s . /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge/* /proc/sys/net/ipv6/conf/all/forwarding
 ";

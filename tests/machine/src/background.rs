@@ -26,10 +26,14 @@ pub(crate) fn start(world: &Path, name: &str, mut program: Command) -> Result<Pa
 pub(crate) fn running(world: &Path, name: &str) -> Option<u32> {
     let id = fs::read_to_string(with_id(&log(world, name))).ok()?;
     let id: u32 = id.trim().parse().ok()?;
-    // Of a process that has ended and is not reaped yet there is nothing to read.
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let has_ended = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
     let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
     let mark = format!("{MARK}={}", world.display());
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()).then_some(id)
+    // One that is just becoming another program has no environment for a moment.
+    let is_ours = environment.is_empty()
+        || environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+    (is_ours && !has_ended).then_some(id)
 }
 
 /// What one has said.
