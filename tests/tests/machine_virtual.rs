@@ -48,6 +48,8 @@ fn a_virtual_machine_becomes_a_node_is_given_back_and_comes_again_through_a_powe
         there.then_some(())
     });
     machine.cut().expect("its power is cut");
+    let node = world.cluster.api().request("GET", &format!("/api/v1/nodes/{NAME}"), None);
+    assert_eq!(node.expect("an answer").0, 404, "it was cut before it was a node");
     let began = Instant::now();
     machine.boot().expect("it starts on the same disk");
     println!("it runs again after {:?}", began.elapsed());

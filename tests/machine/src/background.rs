@@ -6,8 +6,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::{SOON, TICK};
 
 /// Starts one; the file of what it says.
 pub(crate) fn start(world: &Path, name: &str, mut program: Command) -> Result<PathBuf> {
@@ -34,6 +38,22 @@ pub(crate) fn running(world: &Path, name: &str) -> Option<u32> {
     let is_ours = environment.is_empty()
         || environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
     (is_ours && !has_ended).then_some(id)
+}
+
+/// Kills one, and waits until nothing of it is left: what it held is free then.
+pub(crate) fn end(world: &Path, name: &str) -> Result<()> {
+    let Some(id) = running(world, name) else { return Ok(()) };
+    let process = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process has an id above 0")?;
+    kill_process(process, Signal::KILL).with_context(|| format!("ending {name}"))?;
+    let deadline = Instant::now() + SOON;
+    // Its threads may outlive its own end, until it is reaped.
+    while Path::new(&format!("/proc/{id}")).exists() {
+        if Instant::now() > deadline {
+            bail!("{name} (process {id}) does not end");
+        }
+        thread::sleep(TICK);
+    }
+    Ok(())
 }
 
 /// What one has said.

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::background;
 use crate::disk::Disk;
@@ -76,20 +75,11 @@ impl VirtualMachine {
         self.wait_until_running(number)
     }
 
-    /// Kills QEMU: all that the guest had not flushed to its disk is lost.
+    /// Kills QEMU: all that the guest had not flushed to its disk is lost. The way in goes
+    /// with it, which would wait for the guest.
     pub(crate) fn cut(&self) -> Result<()> {
-        let process = self.process().context("it is off")?;
-        let id = i32::try_from(process).ok().and_then(Pid::from_raw);
-        kill_process(id.context("a process has an id above 0")?, Signal::KILL)
-            .context("cutting its power")?;
-        let deadline = Instant::now() + SOON;
-        while self.process().is_some() {
-            if Instant::now() > deadline {
-                bail!("{} (process {process}) does not end", self.name());
-            }
-            thread::sleep(TICK);
-        }
-        Ok(())
+        background::end(self.world(), &self.named("qemu"))?;
+        background::end(self.world(), &self.named("ssh"))
     }
 
     /// A command that runs these words on it. With a terminal, the words are a person's.

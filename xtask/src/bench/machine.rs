@@ -24,15 +24,18 @@ pub(crate) struct Options {
     /// Rounds that are counted; one more goes before them.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Build the server in debug form: sooner done, and joins take some milliseconds more.
+    /// Both programs in debug form: to see that it runs. The figures say nothing then.
     #[arg(long)]
-    debug_server: bool,
+    debug: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    println!("== Building in release form: some minutes");
-    let server: &[&str] = if options.debug_server { &[] } else { &["--release"] };
-    let mut stage = Stage::build(server, &["--profile", "agent"])?;
+    let (server, agent): (&[&str], &[&str]) = match options.debug {
+        true => (&[], &[]),
+        false => (&["--release"], &["--profile", "agent"]),
+    };
+    println!("== Building: in release form some minutes");
+    let mut stage = Stage::build(server, agent)?;
     (stage.join, stage.health) = (SocketAddr::from((CONTROL, 7443)), SocketAddr::from((CONTROL, 7480)));
     programs(&[&Program::USUAL[..], &[Program::Kubelet]].concat())?;
     let missing = missing();
