@@ -3,8 +3,6 @@
 //! own, the load another; every figure is a ratio of one run.
 
 mod kubernetes;
-mod machine;
-mod meter;
 
 use std::fs;
 use std::time::Duration;
@@ -35,15 +33,11 @@ pub(crate) struct Options {
 enum Other {
     /// What a node costs a cluster's control plane: by itself, and through Berth.
     Kubernetes(kubernetes::Options),
-    /// How long a machine takes until its Node is Ready: by kubeadm, and by Berth.
-    Machine(machine::Options),
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    match &options.other {
-        Some(Other::Kubernetes(options)) => return kubernetes::run(options),
-        Some(Other::Machine(options)) => return machine::run(options),
-        None => {}
+    if let Some(Other::Kubernetes(options)) = &options.other {
+        return kubernetes::run(options);
     }
     if std::env::var_os(APART).is_none() {
         println!("== Building in release form: some minutes");

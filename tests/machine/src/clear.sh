@@ -1,5 +1,4 @@
-# Ends the machines of a world and removes all there is of it, or of one machine.
-# Arguments: the world's folder, and that of a machine if only it shall go.
+# Ends the machines of a world and removes all there is of it. Argument: its folder.
 # A process is killed only if its environment says that it is of this world.
 world=$1
 
@@ -7,14 +6,12 @@ is_ours() {
   tr '\0' '\n' <"/proc/$1/environ" | grep -Fqx "BERTH_WORLD=$world"
 } 2>/dev/null
 
-end_processes() {
-  for file in "$world/processes/$1"*.pid; do
-    id=$(cat "$file" 2>/dev/null) && is_ours "$id" && kill -KILL "$id"
-  done
-}
-
-clear_machine() {
-  machine=$1
+for file in "$world"/processes/*.pid; do
+  id=$(cat "$file" 2>/dev/null) && is_ours "$id" && kill -KILL "$id"
+done
+for machine in "$world"/machines/*/; do
+  machine=${machine%/}
+  [ -d "$machine" ] || continue
   if [ -e "$machine/ids" ] && read -r outer inner <"$machine/ids" && is_ours "$outer"; then
     # Process 1 of a namespace takes all others with it.
     kill -KILL "$inner"
@@ -32,20 +29,8 @@ clear_machine() {
       tries=$((tries + 1))
     done
   done <"$machine/groups"
+  # A virtual machine has none that is mounted.
   [ ! -d "$machine/disk" ] || umount "$machine/disk" 2>/dev/null || umount --lazy "$machine/disk"
-}
-
-if [ -n "${2:-}" ]; then
-  end_processes "${2##*/}."
-  clear_machine "$2"
-  rm -rf --one-file-system -- "$2"
-  exit
-fi
-end_processes ''
-for machine in "$world"/machines/*/; do
-  machine=${machine%/}
-  [ -d "$machine" ] || continue
-  clear_machine "$machine"
 done
 ip netns delete "$(cat "$world/network")" 2>/dev/null
 rm -rf --one-file-system -- "$world"

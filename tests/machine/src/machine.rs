@@ -20,7 +20,6 @@ use crate::groups;
 use crate::network;
 use crate::process::{Ran, SOON, TICK, command, finish, succeed};
 use crate::virtual_machine::VirtualMachine;
-use crate::world::CLEAR;
 
 /// What a machine is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,20 +194,6 @@ impl Machine {
                 bail!("{} (process {inner}) does not end", self.name());
             }
             thread::sleep(TICK);
-        }
-        Ok(())
-    }
-
-    /// Ends it, and leaves nothing of it behind.
-    ///
-    /// # Errors
-    /// Something does not go.
-    pub fn remove(self) -> Result<()> {
-        let mut sh = command("/bin/sh");
-        sh.args(["-c", CLEAR, "clear.sh"]).arg(self.world()).arg(&self.folder).current_dir("/");
-        succeed(sh, SOON * 3)?;
-        if self.folder.exists() {
-            bail!("{} was not removed: is a shell still in it?", self.name());
         }
         Ok(())
     }

@@ -240,20 +240,6 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_reads_back_each_word() {
-        let words = ["/bin/sh", "-c", "echo \"it's\" $1 'two  words'"];
-        let line = words.map(quoted).join(" ");
-        let mut sh = command("/bin/sh");
-        sh.args(["-c", &format!("printf '%s\\n' {line}")]);
-        assert_eq!(succeed(sh, SOON).expect("a shell"), words.join("\n") + "\n");
-    }
-}
-
 /// The machine's own changes to the disk.
 const CHANGES: &str = "disk.qcow2";
 /// Files for its next start.
@@ -277,3 +263,17 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// What an emulated machine may take on a busy host.
 pub(crate) const BOOTED_WITHIN: Duration = Duration::from_secs(400);
 const PUT_WITHIN: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_each_word() {
+        let words = ["/bin/sh", "-c", "echo \"it's\" $1 'two  words'"];
+        let line = words.map(quoted).join(" ");
+        let mut sh = command("/bin/sh");
+        sh.args(["-c", &format!("printf '%s\\n' {line}")]);
+        assert_eq!(succeed(sh, SOON).expect("a shell"), words.join("\n") + "\n");
+    }
+}

@@ -56,7 +56,7 @@ pub fn missing_for_virtual() -> Vec<String> {
 /// It cannot be laid; or something is missing where `CI` is true: there a test
 /// that did not run has failed.
 pub fn ground_for_tests() -> Result<Option<Ground>> {
-    unless_missing("a bare machine", &missing(), Ground::lay)
+    unless_missing("a bare machine", &missing(), || Ground::lay(&mut |_| {}))
 }
 
 /// The same for virtual machines.
@@ -64,16 +64,16 @@ pub fn ground_for_tests() -> Result<Option<Ground>> {
 /// # Errors
 /// As [`ground_for_tests`].
 pub fn ground_for_virtual_tests() -> Result<Option<Ground>> {
-    unless_missing("a virtual machine", &missing_for_virtual(), Ground::lay_for_virtual)
+    unless_missing("a virtual machine", &missing_for_virtual(), || Ground::lay_for_virtual(&mut |_| {}))
 }
 
 fn unless_missing(
     what: &str,
     missing: &[String],
-    lay: fn(&mut dyn FnMut(&str)) -> Result<Ground>,
+    lay: impl FnOnce() -> Result<Ground>,
 ) -> Result<Option<Ground>> {
     if missing.is_empty() {
-        return lay(&mut |_| {}).map(Some);
+        return lay().map(Some);
     }
     let missing = missing.join("\n  ");
     if std::env::var_os("CI").is_some_and(|ci| ["true", "1"].map(OsString::from).contains(&ci)) {

@@ -230,5 +230,4 @@ const NETWORK: &str = "network";
 /// The folder of the machines' folders.
 const MACHINES: &str = "machines";
 const LONGEST_NAME: usize = 40;
-/// Argument: the folder of a world, and of a machine if only it shall go.
-pub(crate) const CLEAR: &str = include_str!("clear.sh");
+const CLEAR: &str = include_str!("clear.sh");

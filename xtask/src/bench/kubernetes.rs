@@ -7,6 +7,7 @@
 
 mod calls;
 mod leg;
+mod meter;
 mod ready;
 
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use clap::Args;
 
 use self::calls::Calls;
 use self::leg::{Flow, Leg, Scene};
-use super::meter::Spread;
+use self::meter::Spread;
 use super::{APART, apart, machine_load, may_be_apart};
 use crate::cluster::programs;
 use crate::process::build_example;

@@ -19,15 +19,19 @@ pub(crate) fn run(place: &Place, names: &[String], alone: bool, kind: Kind) -> R
     let mut wanted = Program::USUAL.to_vec();
     wanted.push(Program::Kubelet);
     programs(&wanted)?;
-    let (missing, lay): (_, fn(&mut dyn FnMut(&str)) -> Result<Ground>) = match kind {
-        Kind::Namespaces => (missing(), Ground::lay),
-        Kind::Virtual => (missing_for_virtual(), Ground::lay_for_virtual),
+    let missing = match kind {
+        Kind::Namespaces => missing(),
+        Kind::Virtual => missing_for_virtual(),
     };
     if !missing.is_empty() {
         bail!("a bare machine needs\n  {}", missing.join("\n  "));
     }
     let agent = build(&["berth-server", "berth-agent"], &[])?.pop().context("two programs were asked for")?;
-    let ground = lay(&mut |line| println!("{line}"))?;
+    let say = &mut |line: &str| println!("{line}");
+    let ground = match kind {
+        Kind::Namespaces => Ground::lay(say)?,
+        Kind::Virtual => Ground::lay_for_virtual(say)?,
+    };
     let world = match World::find(&ground, &place.world())? {
         Some(world) => world,
         None => World::start(&ground, Some(&place.world()))?,
