@@ -180,7 +180,11 @@ impl Dice {
             disks: self.list(Self::disk),
             links: self.list(Self::link),
             pci_devices: self.list(Self::pci_device),
-            tpm: self.maybe(|dice| Tpm { name: dice.text(), version: dice.maybe(Self::number) }),
+            tpm: self.maybe(|dice| Tpm {
+                name: dice.text(),
+                version: dice.maybe(Self::number),
+                endorsement_key: dice.maybe(Self::text),
+            }),
             kernel: Kernel { release: self.words(), version: self.words() },
             os: OsRelease { id: self.words(), version: self.words(), pretty_name: self.words() },
             identity: self.identity(),

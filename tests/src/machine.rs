@@ -10,7 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_kubernetes::{Cluster, NAMESPACE};
-use berth_machine::{CONTROL, Ground, Machine, World, control_plane, ground_for_tests};
+use berth_machine::{
+    CONTROL, Ground, Kind, Machine, PODS, Parts, World, control_plane, ground_for_tests,
+    ground_for_virtual_tests,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,6 +22,9 @@ use crate::{Server, ServerOptions};
 
 /// What a machine may take from its start to Ready, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same where the machine is emulated.
+const PATIENCE_EMULATED: Duration = Duration::from_secs(400);
 
 /// Where systemd looks for the service's token (systemd.exec(5), `LoadCredential=`).
 const CREDENTIAL: &str = "/etc/credstore/join-token";
@@ -34,6 +40,8 @@ pub struct MachineWorld {
     pub cluster: Cluster,
     /// The network and the machines.
     pub machines: World,
+    ground: Ground,
+    kind: Kind,
     directory: TempDir,
     making: Mutex<()>,
 }
@@ -57,7 +65,21 @@ impl MachineWorld {
     #[must_use]
     pub fn with(configuration: impl FnOnce(&Cluster) -> Value) -> Option<Self> {
         let ground = ground_for_tests().expect("what machines stand on")?;
-        let machines = World::start(&ground, None).expect("a world of machines");
+        Some(Self::on(&ground, Kind::Namespaces, configuration))
+    }
+
+    /// The same, of virtual machines.
+    ///
+    /// # Panics
+    /// As [`MachineWorld::start`].
+    #[must_use]
+    pub fn start_virtual() -> Option<Self> {
+        let ground = ground_for_virtual_tests().expect("what virtual machines stand on")?;
+        Some(Self::on(&ground, Kind::Virtual, |_| json!({})))
+    }
+
+    fn on(ground: &Ground, kind: Kind, configuration: impl FnOnce(&Cluster) -> Value) -> Self {
+        let machines = World::start(ground, None).expect("a world of machines");
         machines.enter().expect("its network");
         let directory = tempfile::Builder::new().prefix("berth-world-").tempdir().expect("a directory");
         let cluster = control_plane(&directory.path().join("cluster")).expect("a control plane");
@@ -77,8 +99,14 @@ impl MachineWorld {
         }));
         let options = options.over(configuration(&cluster));
         let server = Server::start(&directory.path().join("server/data"), "server", &options);
-        make_bundle(&server, &ground, &bundle);
-        Some(Self { server, cluster, machines, directory, making: Mutex::default() })
+        make_bundle(&server, ground, &bundle);
+        Self { server, cluster, machines, ground: ground.clone(), kind, directory, making: Mutex::default() }
+    }
+
+    /// What the bundle was made of.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        self.ground.parts()
     }
 
     /// A machine that runs, with an agent that waits for its first start: as a
@@ -108,7 +136,7 @@ impl MachineWorld {
     fn off(&self, name: &str) -> Machine {
         // Two at once would take the same number.
         let one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let machine = self.machines.bare(name).expect("a new machine");
+        let machine = self.machines.bare_of(self.kind, name).expect("a new machine");
         drop(one_at_a_time);
         machine.put(&binary("berth-agent"), "/usr/local/bin/berth-agent").expect("the agent is put onto it");
         let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/berth-agent.service");
@@ -122,7 +150,7 @@ impl MachineWorld {
         let token = self.server.token(&["--uses", "1", "--ttl", "1h"]);
         self.write(machine, CREDENTIAL, &token);
         machine
-            .sh(&format!("chmod 600 {CREDENTIAL}; systemctl start --no-block berth-agent"))
+            .sh(&format!("chmod 600 {CREDENTIAL}; sync; systemctl start --no-block berth-agent"))
             .expect("the agent starts");
     }
 
@@ -132,9 +160,13 @@ impl MachineWorld {
     /// It is not, in time: with what agent, kubelet and server said.
     pub fn ready(&self, machine: &Machine) -> Duration {
         let began = Instant::now();
+        let patience = match self.kind {
+            Kind::Namespaces => PATIENCE,
+            Kind::Virtual => PATIENCE_EMULATED,
+        };
         let attends = || machine.sh("systemctl is-active berth-agent").is_ok_and(|said| said == "active\n");
-        let node = self.cluster.wait_for_node(machine.name(), PATIENCE);
-        while node.is_ok() && !attends() && began.elapsed() < PATIENCE {
+        let node = self.cluster.wait_for_node(machine.name(), patience);
+        while node.is_ok() && !attends() && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(50));
         }
         if node.is_err() || !attends() {
@@ -174,6 +206,24 @@ impl MachineWorld {
         std::fs::write(&file, text).expect("a file to put");
         machine.put(&file, path).expect("a file is put onto a machine");
     }
+}
+
+/// A pod on a node, whose one container runs a script.
+#[must_use]
+pub fn pod_on(node: &str, name: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "c", "image": PODS, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
+            }],
+        },
+    })
 }
 
 /// Made by the operator's command, of what makes a node.

@@ -8,20 +8,19 @@
     reason = "a test stops where something is not as expected"
 )]
 
-use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
 use berth_kubernetes::Deed;
-use berth_machine::{CONTROL, Machine, PODS};
-use berth_tests::{MachineWorld, Running, eventually};
+use berth_machine::{CONTROL, Machine};
+use berth_tests::{Inventory, MachineWorld, Running, eventually, pod_on};
 use serde_json::{Value, json};
 
 #[test]
 fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
     let Some(world) = MachineWorld::start() else { return };
     let (one, other) = (world.machine("n1"), world.machine("n2"));
-    let before = everything(&one);
+    let before = Inventory::of(&one);
 
     // Both at once, by the bundle alone: there is no way to any registry.
     world.join(&one);
@@ -45,9 +44,7 @@ fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
 
     it_leaves_once_its_pods_may_go(&world, &one);
     one.sh("berth-agent reset --forget-machine").expect("it gives the machine back");
-    let after = everything(&one);
-    let difference: Vec<&String> =
-        before.symmetric_difference(&after).filter(|line| !is_explained(line)).collect();
+    let difference = before.differences(&Inventory::of(&one));
     assert!(difference.is_empty(), "the machine is not as it was: {difference:#?}");
 
     // It can come again.
@@ -60,7 +57,7 @@ fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
 fn pods_run(world: &MachineWorld) -> String {
     let serve =
         "echo hello from $(hostname); mkdir /www; echo a page >/www/index.html; exec httpd -f -p 80 -h /www";
-    let pods = [pod("web", "n1", serve), pod("client", "n2", "exec sleep 3600")];
+    let pods = [pod_on("n1", "web", serve), pod_on("n2", "client", "exec sleep 3600")];
     world.cluster.apply(&pods.map(|pod| pod.to_string()).join("\n---\n")).expect("pods are taken");
     for name in ["web", "client"] {
         world.kubectl_says(&["get", "pod", name, "--output=jsonpath={.status.phase}"], "Running");
@@ -74,22 +71,6 @@ fn pods_run(world: &MachineWorld) -> String {
         "{address} {range}"
     );
     address
-}
-
-fn pod(name: &str, node: &str, script: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": false,
-            "containers": [{
-                "name": "c", "image": PODS, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
-            }],
-        },
-    })
 }
 
 /// `kubectl exec` went over a verified certificate: here is who approved it.
@@ -170,7 +151,7 @@ fn the_right_to_approve_is_named_while_it_lacks(world: &MachineWorld, one: &Mach
 /// once it is loosened the same leave goes on. Nothing of the node is left in the cluster.
 fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
     let held = json!({"app": "held"});
-    let mut template = pod("held", "n1", "exec sleep 3600");
+    let mut template = pod_on("n1", "held", "exec sleep 3600");
     let spec = template["spec"].as_object_mut().expect("a pod");
     // By the scheduler, or the next one would be forced onto a node that takes none.
     spec.remove("nodeName");
@@ -228,42 +209,7 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
     world.kubectl(&["delete", "deployment", "held"]);
 }
 
-/// All there is of the machine: files with their modes and contents, units, mounts,
-/// links, routes, rules.
-fn everything(machine: &Machine) -> BTreeSet<String> {
-    let said = machine.run(&["/bin/sh", "-c", EVERYTHING], Duration::from_secs(60)).expect("a shell");
-    assert!(said.stdout.lines().count() > 1000, "{}", said.stderr);
-    said.stdout.lines().map(str::to_owned).collect()
-}
-
 /// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-
-const EVERYTHING: &str = r"
-list() { find $1 -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
-  -o -path /var/log/journal -o -path /var/lib/systemd -o -path /etc/credstore \) -prune -o -printf '%M %u %p %l\n'; }
-list /; list /var
-find /etc /opt /usr/local /var/lib -xdev -type f -not -path '/var/lib/systemd/*' -not -path '/etc/credstore/*' -exec sha256sum {} +
-systemctl list-unit-files --state=enabled --plain --no-legend
-systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1
-cut -d' ' -f1-3 /proc/mounts
-ip -o link | cut -d' ' -f2 | cut -d@ -f1
-ip route; ip -6 route
-nft list ruleset
-sysctl -a 2>/dev/null | grep -E '^net.(ipv4.ip_forward|bridge.*|ipv6.conf.all.forwarding)'
-";
-
-/// docs/machine.md: the packet filter's tables that a kubelet has made stay, empty, with
-/// chains that let all pass.
-fn is_explained(line: &str) -> bool {
-    let chains =
-        ["chain OUTPUT {", "chain INPUT {", "chain PREROUTING {", "chain POSTROUTING {", "chain FORWARD {"];
-    let line = line.trim();
-    line.is_empty()
-        || line == "}"
-        || chains.contains(&line)
-        || (line.starts_with("table ip") && line.ends_with('{'))
-        || (line.starts_with("type ") && line.ends_with("policy accept;"))
-}

@@ -1,6 +1,6 @@
 //! `cargo xtask machine`: bare machines beside a real control plane with a
-//! berth-server in front of it, to join by hand. Linux namespaces: root, and no
-//! virtual machine.
+//! berth-server in front of it, to join by hand. Linux namespaces, or virtual
+//! machines; root.
 
 mod up;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use berth_kubernetes::{Left, Program, Programs};
-use berth_machine::{CONTROL, Ground, World};
+use berth_machine::{CONTROL, Ground, Kind, World};
 use clap::{Args, Subcommand};
 
 use crate::process::{command, workspace};
@@ -26,6 +26,10 @@ pub(crate) enum Task {
         /// Machines only: no control plane, no server.
         #[arg(long)]
         alone: bool,
+        /// Virtual machines, with a kernel and a TPM of their own: emulated, a start takes
+        /// a minute or two.
+        #[arg(long = "virtual")]
+        emulated: bool,
     },
     /// A shell, or a program, on a machine; without a name, beside the control plane.
     Shell {
@@ -78,7 +82,9 @@ impl Place {
 
 pub(crate) fn run(task: &Task) -> Result<bool> {
     match task {
-        Task::Up { place, names, alone } => up::run(place, names, *alone),
+        Task::Up { place, names, alone, emulated } => {
+            up::run(place, names, *alone, if *emulated { Kind::Virtual } else { Kind::Namespaces })
+        }
         Task::Shell { place, name, words } => shell(place, name.as_deref(), words),
         Task::Down(place) => down(place),
     }
@@ -96,7 +102,7 @@ fn shell(place: &Place, name: Option<&str>, words: &[String]) -> Result<bool> {
             let machine =
                 machine.with_context(|| format!("no machine {name} in {}", place.folder.display()))?;
             let term = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
-            machine.command(&words)?.env("TERM", term).exec()
+            machine.command_of_a_person(&words)?.env("TERM", term).exec()
         }
         None => {
             world.enter()?;

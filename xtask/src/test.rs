@@ -151,7 +151,16 @@ impl Gate {
                 if !missing.is_empty() {
                     bail!("a bare machine needs\n  {}", missing.join("\n  "));
                 }
-                berth_machine::Ground::lay(&mut |line| println!("{line}"))?;
+                let say = &mut |line: &str| println!("{line}");
+                berth_machine::Ground::lay(say)?;
+                let missing = berth_machine::missing_for_virtual();
+                if missing.is_empty() {
+                    berth_machine::Ground::lay_for_virtual(say)?;
+                } else if options.unattended() {
+                    bail!("a virtual machine needs\n  {}", missing.join("\n  "));
+                } else {
+                    println!("LEFT OUT, tests on virtual machines, which need\n  {}", missing.join("\n  "));
+                }
             }
             Self::Tests => return tests(options.kubeconfig.as_deref()),
             Self::Doc => {

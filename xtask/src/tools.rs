@@ -71,6 +71,24 @@ const PROGRAMS: &[Program] = &[
         install: Install::Apt("iproute2"),
     },
     Program {
+        call: &["qemu-system-x86_64", "--version"],
+        there: |call| runs(call) && runs(&["qemu-img", "--version"]),
+        wanted_by: "virtual machines",
+        install: Install::Apt("qemu-system-x86 qemu-utils"),
+    },
+    Program {
+        call: &["swtpm", "--version"],
+        there: runs,
+        wanted_by: "the TPM of virtual machines",
+        install: Install::Apt("swtpm"),
+    },
+    Program {
+        call: &["ssh", "-V"],
+        there: runs,
+        wanted_by: "the way into virtual machines",
+        install: Install::Apt("openssh-client"),
+    },
+    Program {
         call: &["faketime", "--version"],
         there: runs,
         wanted_by: "tests of clocks that are wrong",

@@ -6,6 +6,7 @@
 mod cpu;
 mod cri;
 mod devices;
+mod endorsement;
 mod images;
 mod installed;
 mod kernel;
@@ -93,21 +94,27 @@ pub fn survey(roots: &Roots) -> HostFacts {
     facts.bounded()
 }
 
-/// Surveys the machine, then asks what only other processes know: the versions
-/// of the runtimes found (CRI `Version`, at most 1 s) and of the kubelet (at
-/// most 2 s), all at once.
+/// Surveys the machine, then asks what only others know: the versions of the
+/// runtimes found (CRI `Version`, at most 1 s) and of the kubelet (at most 2 s),
+/// the TPM's endorsement key (at most 1 s), all at once.
 pub async fn complete(roots: &Roots) -> HostFacts {
     let blocking = roots.clone();
     let mut facts = tokio::task::spawn_blocking(move || survey(&blocking)).await.unwrap_or_default();
     let runtimes = std::mem::take(&mut facts.runtimes);
     let version = node::kubelet_version(roots, facts.kubelet.as_ref(), facts.arch);
-    let (runtimes, version) = tokio::join!(cri::ask_all(roots, runtimes), version);
+    let endorsement = endorsement::key(roots, facts.tpm.as_ref());
+    let (runtimes, version, endorsement) = tokio::join!(cri::ask_all(roots, runtimes), version, endorsement);
     facts.runtimes = runtimes;
+    if let Some(tpm) = &mut facts.tpm {
+        tpm.endorsement_key = endorsement;
+    }
     if let Some(kubelet) = &mut facts.kubelet {
         kubelet.version = version;
     }
     facts.bounded()
 }
 
+#[cfg(test)]
+mod distributions;
 #[cfg(test)]
 mod tests;

@@ -141,7 +141,7 @@ static TABLE: [Distribution; 7] = [
     },
     // Software goes into the image, or as a layer on it that the next boot brings.
     Distribution {
-        ids: &["fedora.coreos", "rhel.coreos", "fedora.iot"],
+        ids: &["fedora.coreos", "rhel.coreos", "rhcos", "fedora.iot"],
         install: Some("rpm-ostree install --apply-live"),
         packages: RED_HAT,
         programs: "/usr/local/bin",
@@ -155,7 +155,7 @@ static TABLE: [Distribution; 7] = [
         volume_plugins: None,
     },
     Distribution {
-        ids: &["opensuse-microos", "sl-micro", "sle-micro"],
+        ids: &["opensuse-microos", "sl-micro", "sle-micro", "suse-microos"],
         install: Some("transactional-update pkg install"),
         packages: SUSE,
         programs: "/usr/local/bin",

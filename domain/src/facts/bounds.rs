@@ -90,6 +90,7 @@ impl HostFacts {
         });
         if let Some(tpm) = &mut self.tpm {
             cut(&mut tpm.name);
+            options([&mut tpm.endorsement_key]);
         }
     }
 

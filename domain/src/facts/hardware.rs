@@ -135,4 +135,8 @@ pub struct Tpm {
     pub name: String,
     /// Major version of the specification: 1 or 2.
     pub version: Option<u32>,
+    /// `sha256:` and the SHA-256, in hexadecimal, of the endorsement key's
+    /// SubjectPublicKeyInfo (RSA 2048, TCG EK Credential Profile); as the machine says
+    /// it: nothing is attested.
+    pub endorsement_key: Option<String>,
 }

@@ -141,9 +141,14 @@ pub(super) fn pci_device_from_wire(wire: v1::PciDevice) -> Result<PciDevice, Mal
 }
 
 pub(super) fn tpm_to_wire(tpm: Tpm) -> v1::Tpm {
-    v1::Tpm { name: tpm.name, version: tpm.version }
+    v1::Tpm { name: tpm.name, version: tpm.version, endorsement_key: tpm.endorsement_key }
 }
 
 pub(super) fn tpm_from_wire(wire: v1::Tpm) -> Result<Tpm, Malformed> {
-    Ok(Tpm { name: Field("Tpm", "name").plain(wire.name)?, version: wire.version })
+    let field = |name| Field("Tpm", name);
+    Ok(Tpm {
+        name: field("name").plain(wire.name)?,
+        version: wire.version,
+        endorsement_key: field("endorsement_key").fact(wire.endorsement_key)?,
+    })
 }

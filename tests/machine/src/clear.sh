@@ -29,7 +29,8 @@ for machine in "$world"/machines/*/; do
       tries=$((tries + 1))
     done
   done <"$machine/groups"
-  umount "$machine/disk" 2>/dev/null || umount --lazy "$machine/disk"
+  # A virtual machine has none that is mounted.
+  [ ! -d "$machine/disk" ] || umount "$machine/disk" 2>/dev/null || umount --lazy "$machine/disk"
 done
 ip netns delete "$(cat "$world/network")" 2>/dev/null
 rm -rf --one-file-system -- "$world"

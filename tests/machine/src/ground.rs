@@ -1,16 +1,14 @@
 //! What machines stand on: a plain Debian, unpacked once, that each machine lays
-//! its own files over; and the parts that make it a node, beside it. Cached
-//! outside of any clone; another recipe is another folder.
+//! its own files over; the parts that make it a node, beside it; and for virtual
+//! machines a disk with the same Debian and a kernel. Cached outside of any clone.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::HEXLOWER;
 
 use crate::apt;
+use crate::cache::Cache;
+use crate::disk::{self, Disk};
 use crate::parts::{self, Parts};
 use crate::process::{command, succeed};
 use crate::wanted::PATIENCE;
@@ -19,6 +17,7 @@ use crate::wanted::PATIENCE;
 #[derive(Clone, Debug)]
 pub struct Ground {
     folder: PathBuf,
+    disk: Option<Disk>,
 }
 
 impl Ground {
@@ -27,16 +26,24 @@ impl Ground {
     /// # Errors
     /// A package cannot be had, or something does not build.
     pub fn lay(say: &mut dyn FnMut(&str)) -> Result<Self> {
-        let folder = cache()?;
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let ground = Self { folder };
-        // A second one waits here, and then finds the work done.
-        let lock =
-            File::create(ground.folder.join(".lock")).context("making the lock of the machines' cache")?;
-        lock.lock().context("waiting for another who makes the same root")?;
-        ground.step("root", say, debian)?;
-        ground.step("parts", say, parts::make)?;
-        Ok(ground)
+        let recipe = [SUITE, PACKAGES, &LEFT_OUT.join(" "), &parts::recipe()].join("\n");
+        let cache = Cache::open(SUITE, &recipe)?;
+        cache.step("root", say, |root| debian(PACKAGES, root))?;
+        cache.step("parts", say, parts::make)?;
+        let disk = Cache::place(VIRTUAL, &virtual_recipe())?.join(DISK);
+        Ok(Self { folder: cache.folder().to_owned(), disk: disk.exists().then(|| Disk::at(&disk)) })
+    }
+
+    /// The same, and what virtual machines stand on too.
+    ///
+    /// # Errors
+    /// As [`Ground::lay`].
+    pub fn lay_for_virtual(say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let ground = Self::lay(say)?;
+        let cache = Cache::open(VIRTUAL, &virtual_recipe())?;
+        let packages = format!("{PACKAGES},{}", disk::PACKAGES);
+        cache.step(DISK, say, |folder| disk::make(folder, |root| debian(&packages, root)))?;
+        Ok(Self { disk: Some(Disk::at(&cache.folder().join(DISK))), ..ground })
     }
 
     /// The root file system that all machines share, and none changes.
@@ -51,51 +58,42 @@ impl Ground {
         Parts::new(self.folder.join("parts"))
     }
 
-    /// Made beside its place and renamed: what is half made is never found.
-    fn step(&self, name: &str, say: &mut dyn FnMut(&str), make: fn(&Path) -> Result<()>) -> Result<()> {
-        let done = self.folder.join(name);
-        if done.exists() {
-            return Ok(());
-        }
-        let began = Instant::now();
-        say(&format!("making the {name} of bare machines, once: some minutes"));
-        let unfinished = self.folder.join(format!("{name}.new"));
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished).with_context(|| format!("removing {}", unfinished.display()))?;
-        }
-        make(&unfinished)?;
-        fs::rename(&unfinished, &done).with_context(|| format!("putting {name} into its place"))?;
-        say(&format!("made the {name} in {} s", began.elapsed().as_secs()));
-        Ok(())
+    /// The disk that virtual machines begin with, if it was laid.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 }
 
+fn virtual_recipe() -> String {
+    [SUITE, PACKAGES, &LEFT_OUT.join(" "), &disk::recipe()].join("\n")
+}
+
 /// A plain Debian with systemd, and the tools that a kubelet calls.
-fn debian(root: &Path) -> Result<()> {
+fn debian(packages: &str, root: &Path) -> Result<()> {
     let mut mmdebstrap = command("mmdebstrap");
     mmdebstrap.args(["--quiet", "--mode=root", "--variant=minbase", "--format=directory"]);
     mmdebstrap.args(["--aptopt=APT::Install-Recommends \"false\"", "--skip=cleanup/reproducible"]);
     for left_out in LEFT_OUT {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude={left_out}"));
     }
-    mmdebstrap.arg(format!("--include={PACKAGES}")).arg(SUITE).arg(root).arg(apt::source(SUITE)?);
-    succeed(mmdebstrap, PATIENCE).context("unpacking the root of bare machines")?;
+    mmdebstrap.arg(format!("--include={packages}")).arg(SUITE).arg(root).arg(apt::source(SUITE)?);
+    // A kernel is started without an initial disk here, and the making of one takes long.
+    succeed(
+        {
+            mmdebstrap.env("INITRD", "No");
+            mmdebstrap
+        },
+        PATIENCE,
+    )
+    .context("unpacking the root of bare machines")?;
     Ok(())
-}
-
-/// The folder of this recipe's results.
-fn cache() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    let base = base.or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let base = base.context("no place for a cache; to mend: set HOME or XDG_CACHE_HOME")?;
-    let recipe = [SUITE, PACKAGES, &LEFT_OUT.join(" "), &parts::recipe()].join("\n");
-    let hash = HEXLOWER.encode(digest(&SHA256, recipe.as_bytes()).as_ref());
-    Ok(base.join("berth/machine").join(format!("{SUITE}-{}", hash.get(..12).unwrap_or(&hash))))
 }
 
 /// The last release whose systemd (257) also starts on cgroup v1.
 const SUITE: &str = "trixie";
+/// The cache of what virtual machines stand on, and its one part.
+const VIRTUAL: &str = "virtual";
+const DISK: &str = "disk";
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,kmod,ca-certificates,\
     conntrack,ethtool,socat,mount,util-linux,procps,e2fsprogs";
 /// What nobody reads on a machine that lives for a minute.

@@ -14,29 +14,63 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::background::MARK;
 use crate::ground::Ground;
 use crate::groups;
 use crate::network;
 use crate::process::{Ran, SOON, TICK, command, finish, succeed};
-use crate::world::MARK;
+use crate::virtual_machine::VirtualMachine;
+
+/// What a machine is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Namespaces of this host's kernel: up in a second.
+    Namespaces,
+    /// QEMU, with a kernel, control groups, modules and a TPM of its own: up in a minute
+    /// or two where it is emulated.
+    Virtual,
+}
 
 /// A machine. It lives as long as its world.
 pub struct Machine {
     folder: PathBuf,
     root: PathBuf,
     network: String,
+    emulated: Option<VirtualMachine>,
 }
 
 impl Machine {
-    pub(crate) fn at(folder: &Path, ground: &Ground, network: &str) -> Self {
-        Self { folder: folder.to_owned(), root: ground.root(), network: network.to_owned() }
+    pub(crate) fn at(folder: &Path, ground: &Ground, network: &str) -> Result<Self> {
+        let kind = if VirtualMachine::is_in(folder) { Kind::Virtual } else { Kind::Namespaces };
+        Self::of(kind, folder, ground, network)
+    }
+
+    fn of(kind: Kind, folder: &Path, ground: &Ground, network: &str) -> Result<Self> {
+        let emulated = match kind {
+            Kind::Namespaces => None,
+            Kind::Virtual => {
+                let disk = ground.disk().context("the ground was not laid for virtual machines")?;
+                Some(VirtualMachine::at(folder, disk, network))
+            }
+        };
+        Ok(Self { folder: folder.to_owned(), root: ground.root(), network: network.to_owned(), emulated })
     }
 
     /// Makes one that is off, with an empty disk.
-    pub(crate) fn make(folder: &Path, ground: &Ground, network: &str, number: u8) -> Result<Self> {
-        let machine = Self::at(folder, ground, network);
+    pub(crate) fn make(
+        kind: Kind,
+        folder: &Path,
+        ground: &Ground,
+        network: &str,
+        number: u8,
+    ) -> Result<Self> {
+        let machine = Self::of(kind, folder, ground, network)?;
         fs::create_dir(folder).with_context(|| format!("making the machine {}", folder.display()))?;
         machine.keep("number", &number.to_string())?;
+        if let Some(emulated) = &machine.emulated {
+            emulated.make()?;
+            return Ok(machine);
+        }
         let groups = groups::make(&format!("{network}-{}", machine.name()))?;
         let groups: Vec<String> = groups.iter().map(|group| group.display().to_string()).collect();
         machine.keep(GROUPS, &(groups.join("\n") + "\n"))?;
@@ -69,9 +103,12 @@ impl Machine {
         self.number().map(network::address)
     }
 
-    /// Its first process, as the host counts, if it runs.
+    /// Its first process, or QEMU's, as the host counts, if it runs.
     #[must_use]
     pub fn process(&self) -> Option<u32> {
+        if let Some(emulated) = &self.emulated {
+            return emulated.process();
+        }
         let ids = fs::read_to_string(self.folder.join(IDS)).ok()?;
         let mut ids = ids.split_whitespace().map(str::parse);
         let (outer, inner) = (ids.next()?.ok()?, ids.next()?.ok()?);
@@ -81,8 +118,11 @@ impl Machine {
     /// Its root directory while it runs, as it sees it itself.
     ///
     /// # Errors
-    /// It is off.
+    /// It is off; or it is virtual, and this host does not see into it.
     pub fn root(&self) -> Result<PathBuf> {
+        if self.emulated.is_some() {
+            bail!("{} is a virtual machine: its files are its own", self.name());
+        }
         Ok(PathBuf::from(format!("/proc/{}/root", self.running()?)))
     }
 
@@ -91,6 +131,9 @@ impl Machine {
     /// # Errors
     /// It cannot be copied.
     pub fn put(&self, file: &Path, path: &str) -> Result<()> {
+        if let Some(emulated) = &self.emulated {
+            return emulated.put(self.number()?, file, path);
+        }
         let root = self.root().unwrap_or_else(|_| self.disk().join("files"));
         let to = root.join(path.trim_start_matches('/'));
         let parent = to.parent().unwrap_or(&root);
@@ -116,17 +159,19 @@ impl Machine {
         if self.process().is_some() {
             bail!("{} runs already", self.name());
         }
+        if let Some(emulated) = &self.emulated {
+            return emulated.boot(self.number()?);
+        }
         let log = self.folder.join("log");
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("making {}", log.display()))?;
         let same = file.try_clone().context("sharing a log file")?;
-        let world = self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder);
         let mut sh = command("/bin/sh");
         sh.args(["-c", JOIN, "sh"]).arg(self.folder.join(GROUPS));
         sh.args(["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]);
         sh.args(["--fork", "--kill-child", "--propagation", "private"]);
         sh.args(["/bin/sh", "-c", INIT, "init.sh"]).arg(&self.root).arg(self.disk());
-        sh.env_clear().env("PATH", PATH).env(MARK, world).current_dir("/");
+        sh.env_clear().env("PATH", PATH).env(MARK, self.world()).current_dir("/");
         sh.stdin(Stdio::piped()).stdout(file).stderr(same).process_group(0);
         let mut child = sh.spawn().with_context(|| format!("starting {}", self.name()))?;
         let outer = child.id();
@@ -140,11 +185,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Cuts it off: every process is killed, and the disk stays as it is.
+    /// Cuts it off: every process is killed, and the disk stays as it is. A virtual
+    /// machine also loses what its kernel had not written to the disk yet.
     ///
     /// # Errors
     /// It is off.
     pub fn cut(&mut self) -> Result<()> {
+        if let Some(emulated) = &self.emulated {
+            return emulated.cut();
+        }
         let inner = self.running()?;
         let id = i32::try_from(inner).ok().and_then(Pid::from_raw).context("a process has an id above 0")?;
         kill_process(id, Signal::KILL).with_context(|| format!("cutting {} off", self.name()))?;
@@ -164,6 +213,22 @@ impl Machine {
     /// # Errors
     /// It is off.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
+        self.command_for(words, false)
+    }
+
+    /// The same for a person at a terminal.
+    ///
+    /// # Errors
+    /// It is off.
+    pub fn command_of_a_person(&self, words: &[&str]) -> Result<Command> {
+        self.command_for(words, true)
+    }
+
+    fn command_for(&self, words: &[&str], terminal: bool) -> Result<Command> {
+        if let Some(emulated) = &self.emulated {
+            self.running()?;
+            return Ok(emulated.command(self.number()?, words, terminal));
+        }
         let mut sh = command("/bin/sh");
         sh.args(["-c", JOIN, "sh"]).arg(self.folder.join(GROUPS));
         sh.args(["nsenter", "--target", &self.running()?.to_string()]);
@@ -264,6 +329,10 @@ impl Machine {
 
     fn running(&self) -> Result<u32> {
         self.process().with_context(|| format!("{} is off", self.name()))
+    }
+
+    fn world(&self) -> &Path {
+        self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder)
     }
 
     fn disk(&self) -> PathBuf {

@@ -23,7 +23,7 @@ pub(crate) fn make(name: &str) -> Result<()> {
 /// Gives the machine with this first process a line to the bridge, an address and
 /// the way out, which ends at the bridge.
 pub(crate) fn connect(name: &str, number: u8, process: u32) -> Result<()> {
-    let (line, process, of) = (format!("m{number}"), process.to_string(), ["-netns", name]);
+    let (line, process, of) = (line(number), process.to_string(), ["-netns", name]);
     // The line of a machine that was cut off goes a moment after it.
     let _gone = ip(&[&of[..], &["link", "delete", &line]].concat());
     let peer = ["type", "veth", "peer", "name", "eth0", "netns", &process];
@@ -46,6 +46,22 @@ pub(crate) fn connect(name: &str, number: u8, process: u32) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Lays the line of a virtual machine to the bridge, if it is not there from an earlier
+/// start of it.
+pub(crate) fn lay_line(name: &str, number: u8) -> Result<()> {
+    let (line, of) = (line(number), ["-netns", name]);
+    if ip(&[&of[..], &["link", "show", &line]].concat()).is_ok() {
+        return Ok(());
+    }
+    ip(&[&of[..], &["tuntap", "add", &line, "mode", "tap"]].concat())?;
+    ip(&[&of[..], &["link", "set", &line, "master", BRIDGE, "up"]].concat())
+}
+
+/// The name of a machine's line, on the bridge's side.
+pub(crate) fn line(number: u8) -> String {
+    format!("m{number}")
 }
 
 /// Moves the calling thread into a namespace: what it starts from now on, threads

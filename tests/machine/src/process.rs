@@ -31,10 +31,15 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// It did not start, or was not done in time and was killed.
-pub(crate) fn finish(mut command: Command, within: Duration) -> Result<Ran> {
+pub(crate) fn finish(command: Command, within: Duration) -> Result<Ran> {
+    finish_reading(command, Stdio::null(), within)
+}
+
+/// The same, with something to read.
+pub(crate) fn finish_reading(mut command: Command, input: Stdio, within: Duration) -> Result<Ran> {
     let name = spoken(&command);
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -20,11 +20,7 @@ pub fn missing() -> Vec<String> {
     if !rustix::process::geteuid().is_root() {
         missing.push("root's rights; to mend: run as root".to_owned());
     }
-    for (program, package) in PROGRAMS {
-        if !on_the_path(program) {
-            missing.push(format!("the program {program}; to mend: apt-get install {package}"));
-        }
-    }
+    missing.extend(programs_missing(&PROGRAMS));
     if !Path::new(KEYRING).exists() {
         missing.push(format!("{KEYRING}; to mend: apt-get install debian-archive-keyring"));
     }
@@ -39,6 +35,20 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
+/// The same for virtual machines.
+#[must_use]
+pub fn missing_for_virtual() -> Vec<String> {
+    let mut missing = missing();
+    if std::env::consts::ARCH != "x86_64" {
+        missing.push("a processor of the kind x86_64, whose machines QEMU is told to be".to_owned());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        missing.push("the device /dev/net/tun; to mend: modprobe tun".to_owned());
+    }
+    missing.extend(programs_missing(&PROGRAMS_FOR_VIRTUAL));
+    missing
+}
+
 /// What machines stand on, for a test. Where this machine lacks something, says
 /// so past libtest's capture and gives nothing, so that the test can leave.
 ///
@@ -46,17 +56,39 @@ pub fn missing() -> Vec<String> {
 /// It cannot be laid; or something is missing where `CI` is true: there a test
 /// that did not run has failed.
 pub fn ground_for_tests() -> Result<Option<Ground>> {
-    let missing = missing();
+    unless_missing("a bare machine", &missing(), || Ground::lay(&mut |_| {}))
+}
+
+/// The same for virtual machines.
+///
+/// # Errors
+/// As [`ground_for_tests`].
+pub fn ground_for_virtual_tests() -> Result<Option<Ground>> {
+    unless_missing("a virtual machine", &missing_for_virtual(), || Ground::lay_for_virtual(&mut |_| {}))
+}
+
+fn unless_missing(
+    what: &str,
+    missing: &[String],
+    lay: impl FnOnce() -> Result<Ground>,
+) -> Result<Option<Ground>> {
     if missing.is_empty() {
-        return Ground::lay(&mut |_| {}).map(Some);
+        return lay().map(Some);
     }
     let missing = missing.join("\n  ");
     if std::env::var_os("CI").is_some_and(|ci| ["true", "1"].map(OsString::from).contains(&ci)) {
-        bail!("the test did not run: a bare machine needs\n  {missing}");
+        bail!("the test did not run: {what} needs\n  {missing}");
     }
-    writeln!(std::io::stderr(), "NOT RUN: a test on a bare machine, which needs\n  {missing}")
+    writeln!(std::io::stderr(), "NOT RUN: a test on {what}, which needs\n  {missing}")
         .context("saying that a test did not run")?;
     Ok(None)
+}
+
+fn programs_missing(programs: &[(&str, &str)]) -> Vec<String> {
+    let missing = programs.iter().filter(|(program, _)| !on_the_path(program));
+    missing
+        .map(|(program, package)| format!("the program {program}; to mend: apt-get install {package}"))
+        .collect()
 }
 
 fn on_the_path(program: &str) -> bool {
@@ -74,6 +106,15 @@ pub(crate) const PROGRAMS: [(&str, &str); 8] = [
     ("dpkg-deb", "dpkg"),
     ("tar", "tar"),
     ("cc", "gcc"),
+];
+/// Those that only virtual machines need.
+const PROGRAMS_FOR_VIRTUAL: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("swtpm", "swtpm"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("mke2fs", "e2fsprogs"),
 ];
 /// What fetching packages may take on a slow line.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(900);

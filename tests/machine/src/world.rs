@@ -2,7 +2,7 @@
 //! wants a control plane starts one on [`CONTROL`](crate::CONTROL) from a thread
 //! that has entered.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 
+use crate::background::{self, PROCESSES};
 use crate::ground::Ground;
-use crate::machine::Machine;
+use crate::machine::{Kind, Machine};
 use crate::network::{self, free_number};
 use crate::process::{SOON, command, succeed};
 
@@ -99,6 +100,15 @@ impl World {
     /// # Errors
     /// As [`World::machine`].
     pub fn bare(&self, name: &str) -> Result<Machine> {
+        self.bare_of(Kind::Namespaces, name)
+    }
+
+    /// The same, of either kind. Virtual machines stand on a ground that was laid for
+    /// them.
+    ///
+    /// # Errors
+    /// As [`World::machine`].
+    pub fn bare_of(&self, kind: Kind, name: &str) -> Result<Machine> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(letters) {
             bail!(
@@ -108,7 +118,7 @@ impl World {
         let taken: Result<Vec<u8>> = self.machines()?.iter().map(Machine::number).collect();
         let number = free_number(&taken?)?;
         let network = network_name(&self.folder);
-        Machine::make(&self.folder.join(MACHINES).join(name), &self.ground, &network, number)
+        Machine::make(kind, &self.folder.join(MACHINES).join(name), &self.ground, &network, number)
     }
 
     /// The machines that there are.
@@ -120,7 +130,7 @@ impl World {
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
             let path = entry.context("reading the folder of machines")?.path();
-            found.push(Machine::at(&path, &self.ground, &network_name(&self.folder)));
+            found.push(Machine::at(&path, &self.ground, &network_name(&self.folder))?);
         }
         found.sort_by(|one, other| one.name().cmp(other.name()));
         Ok(found)
@@ -130,15 +140,8 @@ impl World {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start_process(&self, name: &str, mut program: Command) -> Result<PathBuf> {
-        let log = self.folder.join(PROCESSES).join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let same = file.try_clone().context("sharing a log file")?;
-        program.stdin(Stdio::null()).stdout(file).stderr(same).process_group(0);
-        let child = program.env(MARK, &self.folder).spawn().with_context(|| format!("starting {name}"))?;
-        fs::write(log.with_extension("pid"), child.id().to_string())
-            .context("writing the id of a process")?;
-        Ok(log)
+    pub fn start_process(&self, name: &str, program: Command) -> Result<PathBuf> {
+        background::start(&self.folder, name, program)
     }
 
     /// Lets the world outlive this process.
@@ -226,9 +229,5 @@ fn network_name(folder: &Path) -> String {
 const NETWORK: &str = "network";
 /// The folder of the machines' folders.
 const MACHINES: &str = "machines";
-/// The folder of the ids and logs of other processes.
-const PROCESSES: &str = "processes";
-/// The variable by which a world's processes are known.
-pub(crate) const MARK: &str = "BERTH_WORLD";
 const LONGEST_NAME: usize = 40;
 const CLEAR: &str = include_str!("clear.sh");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use berth_kubernetes::{Left, NAMESPACE, Program, version};
-use berth_machine::{CONTROL, Ground, World, missing};
+use berth_machine::{CONTROL, Ground, Kind, World, missing, missing_for_virtual};
 use serde_json::json;
 
 use super::{Place, join_address};
@@ -15,16 +15,23 @@ use crate::process::{build, command, listen, workspace};
 use crate::stage::{STEP_WITHIN, ready};
 use crate::test::seconds;
 
-pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> {
+pub(crate) fn run(place: &Place, names: &[String], alone: bool, kind: Kind) -> Result<bool> {
     let mut wanted = Program::USUAL.to_vec();
     wanted.push(Program::Kubelet);
     programs(&wanted)?;
-    let missing = missing();
+    let missing = match kind {
+        Kind::Namespaces => missing(),
+        Kind::Virtual => missing_for_virtual(),
+    };
     if !missing.is_empty() {
         bail!("a bare machine needs\n  {}", missing.join("\n  "));
     }
     let agent = build(&["berth-server", "berth-agent"], &[])?.pop().context("two programs were asked for")?;
-    let ground = Ground::lay(&mut |line| println!("{line}"))?;
+    let say = &mut |line: &str| println!("{line}");
+    let ground = match kind {
+        Kind::Namespaces => Ground::lay(say)?,
+        Kind::Virtual => Ground::lay_for_virtual(say)?,
+    };
     let world = match World::find(&ground, &place.world())? {
         Some(world) => world,
         None => World::start(&ground, Some(&place.world()))?,
@@ -38,8 +45,9 @@ pub(crate) fn run(place: &Place, names: &[String], alone: bool) -> Result<bool> 
     let there = world.machines()?;
     for name in names.iter().filter(|name| there.iter().all(|machine| machine.name() != **name)) {
         let began = Instant::now();
-        let machine = world.machine(name)?;
+        let mut machine = world.bare_of(kind, name)?;
         machine.put(&agent, "/usr/local/bin/berth-agent")?;
+        machine.boot()?;
         println!("{name} runs at {} after {}", machine.address()?, seconds(began.elapsed()));
     }
     world.leave()?;

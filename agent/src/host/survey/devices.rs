@@ -74,7 +74,7 @@ pub(super) fn tpm(roots: &Roots) -> Option<Tpm> {
     let class = roots.sys.join("class/tpm");
     let name = read::names(&class).into_iter().find(|name| read::numbered(name, "tpm").is_some())?;
     let version = read::number(&class.join(&name).join("tpm_version_major"));
-    Some(Tpm { name, version })
+    Some(Tpm { name, version, endorsement_key: None })
 }
 
 /// Puts in the names of vendors and devices where the host has the PCI id list

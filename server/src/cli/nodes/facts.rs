@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use berth_domain::facts::{
-    CgroupVersion, Disk, HostFacts, HugePages, Link, NumaNode, Owner, PciDevice, Runtime, RuntimeState,
+    CgroupVersion, Disk, HostFacts, HugePages, Link, NumaNode, Owner, PciDevice, Runtime, RuntimeState, Tpm,
 };
 
 use super::shown::Lines;
@@ -60,7 +60,10 @@ fn hardware(facts: &HostFacts, text: &mut Lines) {
     let others = facts.pci_devices.len().saturating_sub(facts.gpus().count());
     text.line("PCI", &if others == 0 { String::new() } else { format!("{others} more; -o json shows them") });
     let version = |version: u32| format!("version {version}");
-    text.lines("TPM", facts.tpm.iter().map(|tpm| words([tpm.name.clone(), shown(tpm.version.map(version))])));
+    let tpm = |tpm: &Tpm| words([tpm.name.clone(), shown(tpm.version.map(version))]);
+    let key = facts.tpm.as_ref().and_then(|tpm| tpm.endorsement_key.as_ref());
+    let key = key.map(|key| format!("endorsement key {key}"));
+    text.lines("TPM", facts.tpm.iter().map(tpm).chain(key));
 }
 
 fn node(facts: &HostFacts, text: &mut Lines) {

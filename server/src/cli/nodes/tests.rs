@@ -86,7 +86,11 @@ fn survey() -> HostFacts {
             },
             PciDevice { address: "0000:01:00.0".to_owned(), class: 0x02_00_00, ..PciDevice::default() },
         ],
-        tpm: Some(Tpm { name: "tpm0".to_owned(), version: Some(2) }),
+        tpm: Some(Tpm {
+            name: "tpm0".to_owned(),
+            version: Some(2),
+            endorsement_key: Some(format!("sha256:{}", "5e".repeat(32))),
+        }),
         kernel: Kernel { release: text("6.12.9-amd64"), version: None },
         os: OsRelease { pretty_name: text("Debian GNU/Linux 13 (trixie)"), ..OsRelease::default() },
         identity: Identity {
