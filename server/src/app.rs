@@ -218,7 +218,7 @@ impl App {
         ));
         background.spawn(bundle::keep_fresh(Arc::clone(&self.shelf), end.clone()));
         background.spawn(watchdog(end.clone()));
-        let relayed = self.relay.as_ref().map(|relay| relay.spans());
+        let relayed = self.relay.as_ref().and_then(|relay| relay.spans());
         let checks: Checks = self.checks.into();
         background.spawn(self.health.serve(
             Arc::clone(&checks),

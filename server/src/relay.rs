@@ -86,10 +86,10 @@ impl Relay {
         Ok(taken)
     }
 
-    /// What became of the spans that went on.
+    /// What became of the spans that went on to the collector, if there is one.
     #[must_use]
-    pub fn spans(&self) -> Spans {
-        self.passed.spans()
+    pub fn spans(&self) -> Option<Spans> {
+        self.takers.passed.as_ref().map(Passed::spans)
     }
 
     /// Hands what waits to the collector, for so long at most.

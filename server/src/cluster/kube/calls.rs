@@ -183,7 +183,8 @@ impl Calls {
             }
             kubernetes::Failure::Unauthorized { .. }
             | kubernetes::Failure::Invalid { .. }
-            | kubernetes::Failure::Expired => Failure::Error(CallError::Failed(Box::new(failure))),
+            | kubernetes::Failure::Expired
+            | kubernetes::Failure::Budget { .. } => Failure::Error(CallError::Failed(Box::new(failure))),
             kubernetes::Failure::Busy { .. } | kubernetes::Failure::Unreachable { .. } => {
                 self.outage.failed();
                 Failure::Error(CallError::Failed(Box::new(failure)))
