@@ -198,8 +198,19 @@ impl<F: FnOnce(&Finished)> Watch<F> {
             elapsed: self.begun.elapsed(),
             trace_id: propagation::trace_id(&self.span),
         };
-        // Outcome and code stand in the line already, as fields of the span.
-        self.span.in_scope(|| tracing::info!(elapsed = ?finished.elapsed, "phase ended"));
+        // Outcome and code stand in the line already, as fields of the span. A join that
+        // goes well is one line, of its last phase: in a storm, lines cost as much as a
+        // signature does.
+        let elapsed = finished.elapsed;
+        self.span.in_scope(|| match (outcome, self.phase) {
+            (
+                Outcome::Ok,
+                Phase::Initialization | Phase::Authentication | Phase::Authorization | Phase::Configuration,
+            ) => {
+                tracing::debug!(?elapsed, "phase ended");
+            }
+            _ => tracing::info!(?elapsed, "phase ended"),
+        });
         tell(&finished);
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style as Paint};
 use berth_domain::diagnosis::printable;
 use berth_domain::identity::Digest;
+use diffy::DiffOptions;
 use serde::Serialize;
-use similar::TextDiff;
 
 use super::{Body, Content, Found, Live, Plan, Seen, Step};
 
@@ -246,7 +246,12 @@ fn body(path: &Path, is_new: bool, old: &Text, new: &Text) -> String {
         let lines = if removed.get(1..) == added.get(1..) { String::new() } else { removed + &added };
         return format!("--- {from}\n+++ {to}\n{lines}");
     };
-    TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(&from, &to).to_string()
+    if before == after {
+        return String::new();
+    }
+    let mut options = DiffOptions::new();
+    options.set_context_len(3).set_original_filename(from).set_modified_filename(to);
+    options.create_patch(before, after).to_string()
 }
 
 fn large(size: u64, digest: Digest) -> String {
