@@ -82,7 +82,7 @@ impl Joins {
     async fn run(&self) -> Result<()> {
         let token = std::fs::read_to_string(&self.token_file).context("reading the token")?;
         let token: JoinToken = token.parse().context("reading the token")?;
-        let (fleet, server) = (Fleet::new(self.server), Cpu::of(self.server_pid));
+        let (fleet, server) = (Fleet::new(self.server)?, Cpu::of(self.server_pid));
         sleep_until_quiet(&server).await?;
         let before = server.spent()?;
         let mut times = Vec::with_capacity(self.joins);
