@@ -2,7 +2,11 @@
 //! every page of metrics, every page and answer of the console and of the operators' API.
 //! And what is counted has as many series for two hundred machines as for two.
 
-#![expect(clippy::expect_used, reason = "a test that panics has failed, as it should")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};

@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test stops where something is not as expected"
 )]
