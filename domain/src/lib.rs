@@ -24,3 +24,4 @@ pub mod term;
 pub mod timestamp;
 pub mod token;
 pub mod trace;
+pub mod version;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{Digest, NodeIdentity};
 use crate::labels::{Labels, Taint};
 use crate::pods::PodNetwork;
+use crate::version::KubernetesVersion;
 
 /// The most API endpoints of one profile.
 pub const MOST_ENDPOINTS: usize = 16;
@@ -42,6 +43,9 @@ pub struct Profile {
     /// Who makes the network of its pods.
     #[serde(default, skip_serializing_if = "PodNetwork::is_none")]
     pub network: PodNetwork,
+    /// What version its API server has, where that is known: a kubelet must fit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<KubernetesVersion>,
     /// The bundle of software that the node gets: the digest of its manifest. Without
     /// one it uses what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -203,6 +203,7 @@ fn profile_to_wire(profile: &Profile) -> v1::Profile {
         taints: profile.taints.iter().map(ToString::to_string).collect(),
         pod_network: network_to_wire(profile.network).into(),
         bundle_sha256: profile.bundle.map(|bundle| bundle.0.to_vec()).unwrap_or_default(),
+        kubernetes_version: profile.kubernetes_version.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -240,6 +241,10 @@ fn profile_from_wire(wire: v1::Profile) -> Result<Profile, Malformed> {
         labels,
         taints: wire.taints.iter().map(|taint| field("taints").parse(taint)).collect::<Result<_, _>>()?,
         network: network_from_wire(wire.pod_network),
+        kubernetes_version: match wire.kubernetes_version.as_str() {
+            "" => None,
+            version => Some(field("kubernetes_version").parse(version)?),
+        },
         bundle: match wire.bundle_sha256.as_slice() {
             [] => None,
             digest => Some(Digest(field("bundle_sha256").array(digest)?)),

@@ -69,6 +69,7 @@ impl Profiles for ConfiguredProfiles {
             labels: node.labels.clone(),
             taints: node.taints.clone(),
             network: self.network(&node.identity.pool),
+            kubernetes_version: None,
             bundle: None,
         })
     }

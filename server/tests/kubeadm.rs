@@ -26,7 +26,7 @@ use berth_server::cluster::bootstrap::{ApiSecrets, BootstrapTokens, MAKER, MOST_
 use berth_server::cluster::memory::Memory;
 use berth_server::kubernetes::connect;
 use berth_server::ports::{Answer, Clock as _, Profiles as _, Tokens as _};
-use berth_server::profiles::kubernetes::{ApiConfigMaps, Configured, KubernetesProfiles};
+use berth_server::profiles::kubernetes::{ApiSource, Configured, KubernetesProfiles};
 use berth_telemetry::metrics::ApiMeter;
 use kube::Client;
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ async fn tokens(kubeconfig: &Path) -> BootstrapTokens<Memory> {
 }
 
 async fn profiles(kubeconfig: &Path) -> KubernetesProfiles {
-    let maps = Arc::new(ApiConfigMaps::new(client(kubeconfig).await));
+    let maps = Arc::new(ApiSource::new(client(kubeconfig).await));
     let configured = Configured { cluster_id: "uid".to_owned(), ..Configured::default() };
     KubernetesProfiles::new(maps, Arc::new(()), configured, "default".to_owned())
 }

@@ -32,7 +32,18 @@ fn one_join_goes_past_every_cause_once_it_is_mended_and_a_reset_gives_the_machin
 
     let told = place.told(&join, "KUBELET_MISSING"); // 15
     assert!(mend(&told).contains("apt-get install kubelet"), "{told:#}");
-    machine.put(&ground.parts().kubelet().expect("a kubelet"), "/usr/local/bin/kubelet").expect("a kubelet");
+    let kubelet = ground.parts().kubelet().expect("a kubelet");
+    // The same program, but for the version that it says it is of.
+    machine.put(&kubelet, "/tmp/kubelet").expect("a kubelet");
+    let own = berth_kubernetes::version().replace('.', "\\.");
+    let later = format!("LC_ALL=C sed 's/{own}/v1.99.9/g' /tmp/kubelet >/tmp/later && rm /tmp/kubelet");
+    machine
+        .sh(&format!("{later} && chmod 755 /tmp/later && mv /tmp/later /usr/local/bin/kubelet"))
+        .expect("a later kubelet");
+    let told = place.told(&join, "KUBELET_UNFIT"); // 15
+    assert!(value(&told, "problem").contains("newer than the API server"), "{told:#}");
+    assert!(mend(&told).contains("of a version from v1."), "{told:#}");
+    machine.put(&kubelet, "/usr/local/bin/kubelet").expect("the mend");
     let told = place.told(&join, "TOOL_MISSING"); // 17
     assert!(mend(&told).contains("apt-get install conntrack"), "{told:#}");
     machine.sh("mv /usr/sbin/conntrack.off /usr/sbin/conntrack").expect("conntrack");

@@ -93,6 +93,7 @@ fn profile() -> Profile {
             "spot:NoExecute".parse().expect("a taint"),
         ],
         network: PodNetwork::None,
+        kubernetes_version: None,
         bundle: None,
     }
 }

@@ -33,7 +33,7 @@ use crate::config::ClusterSigner;
 use crate::health::HealthCheck;
 use crate::kubernetes::{ApiServer, Failure, connect, within};
 use crate::ports::{Clock, Cluster, Departures, Profiles, Registry, Signer};
-use crate::profiles::kubernetes::{ApiConfigMaps, Configured, KubernetesProfiles};
+use crate::profiles::kubernetes::{ApiSource, Configured, KubernetesProfiles};
 use crate::registry::kube::{KubeRegistry, Reserved};
 use crate::registry::{self, OwnWord};
 use crate::signer::files::FileSigner;
@@ -182,7 +182,7 @@ async fn in_cluster(
     let (minting, closing) = (Arc::clone(&store), Arc::clone(&store));
     Ok(Opened {
         profiles: Some(Arc::new(KubernetesProfiles::new(
-            Arc::new(ApiConfigMaps::new(api.client.clone())),
+            Arc::new(ApiSource::new(api.client.clone())),
             pools,
             Configured {
                 cluster_id: cluster_id.clone(),

@@ -21,6 +21,7 @@ use berth_domain::pods::PodNetwork;
 use berth_domain::profile::{
     KubeletSettings, LONGEST_KUBELET_CONFIGURATION, MOST_ENDPOINTS, Profile, check_kubelet,
 };
+use berth_domain::version::KubernetesVersion;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -30,7 +31,7 @@ use crate::ports::{Answer, PortError, Profiles};
 use crate::profiles::PoolSettings;
 use kubeadm::{ClusterConfiguration, Way};
 
-pub use source::{ApiConfigMaps, ConfigMap, ConfigMaps};
+pub use source::{ApiSource, ConfigMap, Source};
 
 /// How long the cluster's part is believed.
 const FRESH_FOR: Duration = Duration::from_secs(30);
@@ -107,7 +108,7 @@ struct Problem {
 
 /// Profiles of a Kubernetes cluster.
 pub struct KubernetesProfiles {
-    maps: Arc<dyn ConfigMaps>,
+    source: Arc<dyn Source>,
     pools: Arc<dyn PoolProfiles>,
     configured: Configured,
     namespace: String,
@@ -120,6 +121,7 @@ struct Base {
     api_endpoints: Vec<String>,
     ca_bundle: String,
     kubelet: KubeletSettings,
+    version: Option<KubernetesVersion>,
 }
 
 struct Seen {
@@ -150,16 +152,16 @@ enum Failed {
 struct FailedBefore(#[source] Arc<PortError>);
 
 impl KubernetesProfiles {
-    /// Profiles from these ConfigMaps and `NodeProfile`s. `namespace` is Berth's
+    /// Profiles from this cluster and these `NodeProfile`s. `namespace` is Berth's
     /// own, where `kube-root-ca.crt` stands in for a missing `cluster-info`.
     #[must_use]
     pub fn new(
-        maps: Arc<dyn ConfigMaps>,
+        source: Arc<dyn Source>,
         pools: Arc<dyn PoolProfiles>,
         configured: Configured,
         namespace: String,
     ) -> Self {
-        Self { maps, pools, configured, namespace, seen: Mutex::new(None) }
+        Self { source, pools, configured, namespace, seen: Mutex::new(None) }
     }
 
     /// The cluster's part, at most [`FRESH_FOR`] old while the cluster answers.
@@ -208,8 +210,9 @@ impl KubernetesProfiles {
     async fn read(&self) -> Answer<Base> {
         let root_ca = (self.namespace.as_str(), ROOT_CA);
         let [info, cluster, kubelet] = [CLUSTER_INFO, KUBEADM_CONFIG, KUBELET_CONFIG]
-            .map(|(namespace, name)| self.maps.config_map(namespace, name));
-        let (info, cluster, kubelet) = futures_util::try_join!(info, cluster, kubelet)?;
+            .map(|(namespace, name)| self.source.config_map(namespace, name));
+        let version = self.source.version();
+        let (info, cluster, kubelet, version) = futures_util::try_join!(info, cluster, kubelet, version)?;
         let said = |map: &Option<ConfigMap>, key: &str| map.as_ref().and_then(|map| map.get(key).cloned());
         let way = said(&info, "kubeconfig").map(|text| kubeadm::cluster_info(&text, &named(CLUSTER_INFO)));
         let way = way.transpose()?;
@@ -225,11 +228,11 @@ impl KubernetesProfiles {
             Some(Way { server, ca_bundle }) => (Some(server), ca_bundle),
             None => (None, self.root_ca(root_ca).await?),
         };
-        Ok(self.laid(server, ca_bundle, &cluster, kubelet))
+        Ok(Base { version, ..self.laid(server, ca_bundle, &cluster, kubelet) })
     }
 
     async fn root_ca(&self, (namespace, name): (&str, &str)) -> Answer<String> {
-        let map = self.maps.config_map(namespace, name).await?;
+        let map = self.source.config_map(namespace, name).await?;
         let pem = map.and_then(|map| map.get("ca.crt").cloned()).unwrap_or_default();
         kubeadm::check_bundle(&pem).map_err(|problem| {
             let field = format!("{}, ca.crt, or {}", named((namespace, name)), named(CLUSTER_INFO));
@@ -260,7 +263,7 @@ impl KubernetesProfiles {
         };
         let name = own.cluster_name.as_ref().or(cluster.name.as_ref());
         let cluster_name = name.cloned().unwrap_or_else(|| "kubernetes".to_owned());
-        Base { cluster_name, api_endpoints, ca_bundle, kubelet }
+        Base { cluster_name, api_endpoints, ca_bundle, kubelet, version: None }
     }
 }
 
@@ -320,6 +323,7 @@ impl Profiles for KubernetesProfiles {
             labels: node.labels.clone(),
             taints,
             network: pool.network,
+            kubernetes_version: base.version.clone(),
             bundle: None,
         })
     }

@@ -2,9 +2,10 @@
 //! where a kubelet is to run, and what depends on how that kubelet is set.
 
 use berth_domain::diagnosis::{Code, Diagnosis};
-use berth_domain::facts::{CgroupVersion, HostFacts, ModuleState, RuntimeState};
+use berth_domain::facts::{CgroupVersion, HostFacts, Kubelet, ModuleState, RuntimeState};
 use berth_domain::phase::Phase;
 use berth_domain::profile::Profile;
+use berth_domain::version::{KubernetesVersion, Skew};
 
 use super::CheckId;
 use crate::host::survey;
@@ -30,7 +31,7 @@ pub fn fits(profile: &Profile, facts: &HostFacts, installed: &Installed) -> Vec<
     if let Some(mode) = refused_cgroups(facts).filter(|_| wants("failCgroupV1")) {
         unfit.push(found(Code::CgroupVersion1, CheckId::Cgroups).with("mode", mode));
     }
-    unfit.extend(kubelet(facts, installed));
+    unfit.extend(kubelet(profile, facts, installed));
     unfit.extend(runtime(facts, installed));
     unfit.extend(TOOLS.iter().filter_map(|tool| missing(tool, facts, installed)));
     unfit
@@ -44,35 +45,52 @@ fn refused_cgroups(facts: &HostFacts) -> Option<&'static str> {
         CgroupVersion::Hybrid => "hybrid",
         CgroupVersion::V2 => return None,
     };
-    let version = facts.kubelet.as_ref().and_then(|kubelet| minor(kubelet.version.as_deref()?));
-    version.is_none_or(|minor| minor >= 35).then_some(mode)
+    let version = facts.kubelet.as_ref().and_then(version);
+    version.is_none_or(|version| version.minor() >= 35).then_some(mode)
 }
 
-/// `36` of `v1.36.3`.
-fn minor(version: &str) -> Option<u32> {
-    version.strip_prefix("v1.")?.split('.').next()?.parse().ok()
+fn version(kubelet: &Kubelet) -> Option<KubernetesVersion> {
+    kubelet.version.as_deref()?.parse().ok()
 }
 
-fn kubelet(facts: &HostFacts, installed: &Installed) -> Option<Diagnosis> {
+fn kubelet(profile: &Profile, facts: &HostFacts, installed: &Installed) -> Option<Diagnosis> {
     let Some(kubelet) = &facts.kubelet else {
         let missing =
             found(Code::KubeletMissing, CheckId::Kubelet).with("paths", survey::KUBELETS.join(", "));
         return Some(with_command(missing, installed, Software::Kubelet));
     };
     let machine = facts.arch?;
-    let problem = match kubelet.arch {
-        Some(built) if built == machine => return None,
-        Some(built) => format!("it is built for {built}, and this machine is {machine}"),
-        None => {
-            "it is no program of an architecture of Kubernetes: the file is damaged, or a script".to_owned()
+    let (problem, wanted) = match kubelet.arch {
+        Some(built) if built == machine => skew(kubelet, profile.kubernetes_version.as_ref()?)?,
+        Some(built) => {
+            (format!("it is built for {built}, and this machine is {machine}"), format!("for {machine}"))
         }
+        None => (
+            "it is no program of an architecture of Kubernetes: the file is damaged, or a script".to_owned(),
+            format!("for {machine}"),
+        ),
     };
     Some(
         found(Code::KubeletUnfit, CheckId::Kubelet)
             .with("path", &kubelet.path)
             .with("problem", problem)
-            .with("wanted", format!("for {machine}")),
+            .with("wanted", wanted),
     )
+}
+
+/// What is wrong with its version for that of the API server, and which would do.
+fn skew(kubelet: &Kubelet, server: &KubernetesVersion) -> Option<(String, String)> {
+    let own = version(kubelet)?;
+    let problem = match server.skew_of(&own)? {
+        Skew::Newer => format!("it is {own}, newer than the API server, which is {server}"),
+        Skew::TooOld => format!(
+            "it is {own}, more than {} minor versions older than the API server, which is {server}",
+            KubernetesVersion::OLDEST_KUBELET
+        ),
+    };
+    let newest = server.minor();
+    let oldest = newest.saturating_sub(KubernetesVersion::OLDEST_KUBELET);
+    Some((problem, format!("of a version from v1.{oldest} to v1.{newest}")))
 }
 
 /// A containerd that Berth will start answers later.
@@ -135,7 +153,7 @@ fn found(code: Code, check: CheckId) -> Diagnosis {
 
 #[cfg(test)]
 mod tests {
-    use berth_domain::facts::{Arch, Cgroup, Kubelet, Runtime, Swap};
+    use berth_domain::facts::{Arch, Cgroup, Runtime, Swap};
     use serde_json::json;
 
     use super::*;
@@ -155,6 +173,7 @@ mod tests {
             labels: Default::default(),
             taints: Vec::new(),
             network: Default::default(),
+            kubernetes_version: None,
             bundle: None,
         }
     }
@@ -218,6 +237,23 @@ mod tests {
         let why = fits(&profile(json!({})), &facts, &installed).remove(0);
         assert_eq!(why.code(), Code::KubeletMissing);
         assert!(why.mend().ends_with("dnf install kubelet"), "{}", why.mend());
+    }
+
+    #[test]
+    fn a_kubelet_must_fit_the_version_of_the_api_server() {
+        let (facts, installed) = fit();
+        let beside = |server: &str| {
+            let version = Some(server.parse().expect("a version"));
+            let profile = Profile { kubernetes_version: version, ..profile(json!({})) };
+            fits(&profile, &facts, &installed)
+        };
+        assert!(beside("v1.36.0").is_empty() && beside("v1.39.1").is_empty());
+        let newer = beside("v1.35.7").remove(0);
+        assert_eq!(newer.code(), Code::KubeletUnfit);
+        assert!(newer.cause().contains("v1.36.3, newer than the API server, which is v1.35.7"), "{newer:?}");
+        assert_eq!(newer.mend(), "install the kubelet of a version from v1.32 to v1.35");
+        let older = beside("v1.40.0").remove(0);
+        assert!(older.cause().contains("more than 3 minor versions older"), "{older:?}");
     }
 
     #[test]

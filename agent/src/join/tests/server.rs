@@ -152,6 +152,7 @@ fn profile(ca_bundle: &str) -> Profile {
         labels: Default::default(),
         taints: Vec::new(),
         network: berth_domain::pods::PodNetwork::None,
+        kubernetes_version: None,
         bundle: None,
     }
 }

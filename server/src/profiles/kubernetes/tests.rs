@@ -25,7 +25,7 @@ struct Maps {
 struct Away;
 
 #[async_trait]
-impl ConfigMaps for Maps {
+impl Source for Maps {
     async fn config_map(&self, namespace: &str, name: &str) -> Answer<Option<ConfigMap>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
@@ -37,6 +37,10 @@ impl ConfigMaps for Maps {
             });
         }
         Ok(self.maps.lock().expect("unpoisoned").get(&(namespace.to_owned(), name.to_owned())).cloned())
+    }
+
+    async fn version(&self) -> Answer<Option<KubernetesVersion>> {
+        Ok("v1.36.3".parse().ok())
     }
 }
 
@@ -67,7 +71,7 @@ fn kubeadms() -> Arc<Maps> {
 
 fn profiles(maps: &Arc<Maps>, configured: Configured, pool: PoolProfile) -> KubernetesProfiles {
     let configured = Configured { cluster_id: "uid".to_owned(), ..configured };
-    let maps: Arc<dyn ConfigMaps> = Arc::<Maps>::clone(maps);
+    let maps: Arc<dyn Source> = Arc::<Maps>::clone(maps);
     KubernetesProfiles::new(maps, Arc::new(Pool(pool)), configured, "berth-system".to_owned())
 }
 
@@ -108,6 +112,7 @@ async fn a_cluster_of_kubeadm_needs_no_configuration() {
     let profile = profile.profile(&node("default")).await.expect("a profile");
     assert_eq!((profile.cluster_id.as_str(), profile.cluster_name.as_str()), ("uid", "prod"));
     assert_eq!(profile.api_endpoints, ["https://10.0.0.1:6443"]);
+    assert_eq!(profile.kubernetes_version, "v1.36.3".parse().ok());
     assert!(profile.ca_bundle.starts_with("-----BEGIN CERTIFICATE-----"));
     assert_eq!(profile.kubelet["clusterDNS"], json!(["10.96.0.10"]));
     assert_eq!(profile.kubelet["clusterDomain"], json!("cluster.local"), "the kubelet's own word stands");

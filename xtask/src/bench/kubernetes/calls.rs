@@ -61,7 +61,9 @@ fn is_steady(what: &str) -> bool {
     let looks = ["list ", "watch "].iter().any(|verb| what.starts_with(verb));
     let kept =
         ["configmaps", "leases", "namespaces", "secrets", "serviceaccounts", "selfsubject", "nodeprofiles"];
-    (looks && !of_requests) || kept.iter().any(|kind| what.contains(kind))
+    // What has no kind is `/version`.
+    let of_no_kind = what.split(' ').nth(1).is_none_or(str::is_empty);
+    (looks && !of_requests) || of_no_kind || kept.iter().any(|kind| what.contains(kind))
 }
 
 #[cfg(test)]
