@@ -18,7 +18,7 @@ use crate::background::MARK;
 use crate::ground::Ground;
 use crate::groups;
 use crate::network;
-use crate::process::{Ran, SOON, TICK, command, finish, succeed};
+use crate::process::{Ran, SOON, TICK, command, finish, first_child, parent, succeed};
 use crate::virtual_machine::VirtualMachine;
 
 /// What a machine is made of.
@@ -347,30 +347,6 @@ impl Machine {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         format!("it said: {log}")
     }
-}
-
-/// The one child of a process, once it has one.
-fn first_child(process: u32) -> Result<u32> {
-    let deadline = Instant::now() + SOON;
-    while Path::new(&format!("/proc/{process}")).exists() && Instant::now() < deadline {
-        let entries = fs::read_dir("/proc").context("reading /proc")?.flatten();
-        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        if let Some(child) = { ids }.find(|id| parent(*id) == Some(process)) {
-            return Ok(child);
-        }
-        thread::sleep(TICK);
-    }
-    bail!("a machine's first process did not start")
-}
-
-/// The parent of a process that lives.
-fn parent(process: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in brackets, may have anything in it.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    if state == "Z" { None } else { fields.next()?.parse().ok() }
 }
 
 /// Takes the shell into the groups that a file names, then runs the rest. Version 2

@@ -1,6 +1,7 @@
 //! Other programs: started here, waited for with a deadline.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -101,6 +102,30 @@ fn spoken(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// The one child of a process, once it has one.
+pub(crate) fn first_child(process: u32) -> Result<u32> {
+    let deadline = Instant::now() + SOON;
+    while Path::new(&format!("/proc/{process}")).exists() && Instant::now() < deadline {
+        let entries = fs::read_dir("/proc").context("reading /proc")?.flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        if let Some(child) = { ids }.find(|id| parent(*id) == Some(process)) {
+            return Ok(child);
+        }
+        thread::sleep(TICK);
+    }
+    bail!("a machine's first process did not start")
+}
+
+/// The parent of a process that lives.
+pub(crate) fn parent(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may have anything in it.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.next()?.parse().ok() }
 }
 
 /// How often a wait looks up.
