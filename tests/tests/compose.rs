@@ -169,8 +169,10 @@ fn look_at_the_console(stack: &Stack) {
     let drawn = links.iter().any(|hash| {
         browser.run("location.hash = arguments[0]", std::slice::from_ref(hash));
         browser.reads("#content", "The record");
-        browser.reads("#drawn-from", ".").contains("The spans of both sides")
-            && browser.reads(".waterfall", "server").contains("JoinService/")
+        let from = browser.reads("#drawn-from", ".");
+        let waterfall = browser.reads(".waterfall", "");
+        from.contains("The spans of both sides")
+            && ["agent", "server", "JoinService/"].iter().all(|word| waterfall.contains(word))
     });
     assert!(drawn, "no join is drawn from its spans");
     let bars = browser.run("return document.querySelectorAll('.waterfall .barred').length", &[]);
