@@ -147,8 +147,10 @@ fn the_right_to_approve_is_named_while_it_lacks(world: &MachineWorld, one: &Mach
     });
 }
 
-/// A disruption budget keeps the one pod of its kind where it is; both sides say so, and
-/// once it is loosened the same leave goes on. Nothing of the node is left in the cluster.
+/// Of what a leave needs the server first has no right to anything: each is named when its
+/// turn comes. A disruption budget keeps the one pod of its kind where it is; both sides say
+/// so, and once it is loosened the same leave goes on. Nothing of the node is left in the
+/// cluster.
 fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
     let held = json!({"app": "held"});
     let mut template = pod_on("n1", "held", "exec sleep 3600");
@@ -176,20 +178,50 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
         "1",
     );
 
-    let leave = Running::start_command(one.command(&["berth-agent", "leave"]).expect("a command"), |_| {});
-    eventually("the machine says what it waits for", SEEN_WITHIN, || {
-        let told = leave.stderr();
-        ["DISRUPTION_BUDGET_REACHED", "default/held-", "kubectl get poddisruptionbudgets --namespace default"]
-            .iter()
-            .all(|words| told.contains(words))
-            .then_some(())
+    let all = world.cluster.rules(None).expect("rules");
+    let grant = |rights: usize| {
+        let lacks = |rule: &Value| {
+            let (resources, verbs) = (&rule["resources"], &rule["verbs"]);
+            LEAVING
+                .iter()
+                .skip(rights)
+                .any(|(kind, verb)| *resources == json!([kind]) && *verbs == json!([verb]))
+        };
+        let rules: Vec<Value> = all.iter().filter(|rule| !lacks(rule)).cloned().collect();
+        assert_eq!(rules.len() + LEAVING.len() - rights, all.len(), "{all:#?}");
+        world.cluster.set_rules(None, &rules).expect("they are taken");
+    };
+    grant(0);
+    let deed = Deed { namespace: None, verb: "delete", group: "", resource: "nodes", name: "" };
+    eventually("the API server heeds it", SEEN_WITHIN, || {
+        (!world.cluster.account_may(&deed).expect("an answer")).then_some(())
     });
+    let leave = Running::start_command(one.command(&["berth-agent", "leave"]).expect("a command"), |_| {});
+    let says = |words: &[&str]| {
+        eventually(&format!("the machine says {words:?}"), SEEN_WITHIN, || {
+            let told = leave.stderr();
+            words.iter().all(|words| told.contains(words)).then_some(())
+        });
+    };
+    let lacks = |right: usize| {
+        let (kind, verb) = LEAVING[right];
+        says(&[&format!("- {{apiGroups: [\"\"], resources: [\"{kind}\"], verbs: [\"{verb}\"]")]);
+        grant(right + 1);
+    };
+    lacks(0);
+    lacks(1);
+    says(&[
+        "DISRUPTION_BUDGET_REACHED",
+        "default/held-",
+        "kubectl get poddisruptionbudgets --namespace default",
+    ]);
     let told = world.server.admin_json(&["nodes", "show", "n1"]).to_string();
     assert!(told.contains("DISRUPTION_BUDGET_REACHED") && told.contains("disruption budget held"), "{told}");
     world.kubectl_says(&["get", "node", "n1", "--output=jsonpath={.spec.unschedulable}"], "true");
 
     let loosened = r#"{"spec":{"minAvailable":0}}"#;
     world.kubectl(&["patch", "poddisruptionbudget", "held", "--type=merge", "--patch", loosened]);
+    lacks(2);
     let left = leave.wait(Duration::from_secs(60)).expect_success();
     assert!(left.stdout.contains("no longer the node n1"), "{}", left.all());
     let node = world.cluster.api().request("GET", "/api/v1/nodes/n1", None).expect("an answer");
@@ -208,6 +240,9 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
     );
     world.kubectl(&["delete", "deployment", "held"]);
 }
+
+/// What only a leave needs of the API server, in its order.
+const LEAVING: [(&str, &str); 3] = [("pods", "list"), ("pods/eviction", "create"), ("nodes", "delete")];
 
 /// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);

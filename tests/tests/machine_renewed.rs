@@ -2,7 +2,8 @@
 //! process, and its next connection to the API server is made with the new one. It reads
 //! the file at each new connection, and closes old ones when it sees that the file has
 //! changed, which it looks for every five minutes (client-go, transport/cert_rotation.go):
-//! here the network closes them, so that nobody waits.
+//! here the network closes them, so that nobody waits. And a profile that says where the
+//! kubelet's spans go has them go there.
 
 #![expect(clippy::expect_used, reason = "a test stops where something is not as expected")]
 
@@ -10,20 +11,31 @@ use std::fs;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use berth_machine::Machine;
+use berth_machine::{CONTROL, Machine};
+use berth_telemetry::collector::Collector;
 use berth_tests::{MachineWorld, eventually};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 #[test]
 fn a_kubelet_takes_up_its_renewed_certificate_without_a_restart() {
+    let mut observed = None;
     let world = MachineWorld::with(|cluster| {
+        // Made here, within the machines' network.
+        let runtime = Runtime::new().expect("a runtime");
+        let collector = runtime.block_on(Collector::start_at((CONTROL, 0).into())).expect("a collector");
+        let endpoint = collector.endpoint().trim_start_matches("http://").to_owned();
+        observed = Some((runtime, collector));
         let pki = cluster.pki().expect("the cluster's keys");
         json!({
             // The cluster's own signer takes no lifetime so short.
             "kubernetes": { "signer": "local" },
             "signer": { "certificate": pki.ca_certificate(), "key": pki.ca_key() },
             "policy": { "certificateLifetime": "1m" },
+            "cluster": {
+                "kubelet": { "tracing": { "endpoint": endpoint, "samplingRatePerMillion": 1_000_000 } },
+            },
         })
     });
     let Some(world) = world else { return };
@@ -56,6 +68,19 @@ fn a_kubelet_takes_up_its_renewed_certificate_without_a_restart() {
         &["get", "node", "n1", "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}"],
         "True",
     );
+
+    let (runtime, collector) = observed.expect("a collector");
+    // Its calls of the container runtime are among them.
+    let exported = collector.wait_for(
+        |spans| {
+            spans.iter().any(|span| {
+                let of_the_node = span.resource.get("host.name").is_some_and(|host| host == "n1");
+                of_the_node && span.service == "kubelet" && span.name.starts_with("runtime.v1.")
+            })
+        },
+        Duration::from_secs(30),
+    );
+    let _spans = runtime.block_on(exported).expect("spans of the kubelet of n1");
 }
 
 /// The kubelet's process, and how often it was started again.
