@@ -40,7 +40,9 @@ fn a_virtual_machine_becomes_a_node_is_given_back_and_comes_again_through_a_powe
     assert_eq!(machine.sh("cat /proc/sys/net/ipv4/ip_forward").expect("a shell"), "0\n");
 
     // Once more, and its power is cut while files are laid; nobody does anything then.
-    world.kubectl(&["delete", "node", NAME]);
+    let node =
+        || world.cluster.api().request("GET", &format!("/api/v1/nodes/{NAME}"), None).expect("an answer");
+    assert_eq!(node().0, 404, "it has left");
     machine.sh("systemctl enable --quiet berth-agent").expect("it starts with the machine");
     world.join(&machine);
     eventually("the bundle's files arrive", SOON, || {
@@ -48,8 +50,7 @@ fn a_virtual_machine_becomes_a_node_is_given_back_and_comes_again_through_a_powe
         there.then_some(())
     });
     machine.cut().expect("its power is cut");
-    let node = world.cluster.api().request("GET", &format!("/api/v1/nodes/{NAME}"), None);
-    assert_eq!(node.expect("an answer").0, 404, "it was cut before it was a node");
+    assert_eq!(node().0, 404, "it was cut before it was a node");
     let began = Instant::now();
     machine.boot().expect("it starts on the same disk");
     println!("it runs again after {:?}", began.elapsed());
