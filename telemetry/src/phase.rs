@@ -199,8 +199,7 @@ impl<F: FnOnce(&Finished)> Watch<F> {
             trace_id: propagation::trace_id(&self.span),
         };
         // Outcome and code stand in the line already, as fields of the span. A join that
-        // goes well is one line, of its last phase: in a storm, lines cost as much as a
-        // signature does.
+        // goes well is one line, of its last phase: each line is a write of its own.
         let elapsed = finished.elapsed;
         self.span.in_scope(|| match (outcome, self.phase) {
             (
