@@ -16,6 +16,17 @@ use crate::{Agent, Balance, Balancer, Joined, Server, ServerOptions, balancer, j
 /// Ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What only a node that leaves needs of the API server, kind and verb, in its order.
+pub const LEAVING: [(&str, &str); 3] = [("pods", "list"), ("pods/eviction", "create"), ("nodes", "delete")];
+
+/// Which of [`LEAVING`] a rule of the server's role gives, if any.
+#[must_use]
+pub fn leaving_right(rule: &Value) -> Option<usize> {
+    LEAVING
+        .iter()
+        .position(|(kind, verb)| rule["resources"] == json!([kind]) && rule["verbs"] == json!([verb]))
+}
+
 /// A cluster with replicas of the server behind a balancer.
 pub struct KubernetesWorld {
     // In the order of their end: what calls the cluster before the cluster.

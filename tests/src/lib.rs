@@ -28,7 +28,7 @@ pub use balancer::{Balance, Balancer};
 pub use browser::{Browser, Element};
 pub use http::http_get;
 pub use inventory::Inventory;
-pub use kubernetes::KubernetesWorld;
+pub use kubernetes::{KubernetesWorld, LEAVING, leaving_right};
 pub use machine::{MachineWorld, pod_on};
 pub use namespace::{enter, start_in};
 pub use place::{Place, TOLD, mend, put_runtime, value};

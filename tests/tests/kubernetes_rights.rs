@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_kubernetes::{Component, Deed, NAMESPACE, Scope};
-use berth_tests::{Agent, KubernetesWorld, Running, eventually, own_address};
+use berth_tests::{Agent, KubernetesWorld, Running, eventually, leaving_right, own_address};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,8 @@ fn each_right_that_is_taken_away_is_named_by_whoever_needs_it() {
     for scope in SCOPES {
         let all = world.cluster.rules(scope).expect("rules");
         for (place, rule) in all.iter().enumerate() {
-            if is_of_cleaning(rule) || is_of_serving(rule) || is_of_leaving(rule) {
+            // `machine.rs` takes away what is needed where a node with pods leaves.
+            if is_of_cleaning(rule) || is_of_serving(rule) || leaving_right(rule).is_some() {
                 continue;
             }
             let mut rest = all.clone();
@@ -92,13 +93,6 @@ fn is_of_cleaning(rule: &Value) -> bool {
 /// What is needed where a kubelet has an address of its own: `machine.rs` takes it away.
 fn is_of_serving(rule: &Value) -> bool {
     rule["resourceNames"] == json!(["kubernetes.io/kubelet-serving"])
-}
-
-/// What is needed where a node with pods leaves: `machine.rs` takes it away too.
-fn is_of_leaving(rule: &Value) -> bool {
-    [("pods", "list"), ("pods/eviction", "create"), ("nodes", "delete")]
-        .iter()
-        .any(|(kind, verb)| rule["resources"] == json!([kind]) && rule["verbs"] == json!([verb]))
 }
 
 /// Does what needs this rule.

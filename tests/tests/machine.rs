@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use berth_kubernetes::Deed;
 use berth_machine::{CONTROL, Machine};
-use berth_tests::{Inventory, MachineWorld, Running, eventually, pod_on};
+use berth_tests::{Inventory, LEAVING, MachineWorld, Running, eventually, leaving_right, pod_on};
 use serde_json::{Value, json};
 
 #[test]
@@ -180,14 +180,8 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
 
     let all = world.cluster.rules(None).expect("rules");
     let grant = |rights: usize| {
-        let lacks = |rule: &Value| {
-            let (resources, verbs) = (&rule["resources"], &rule["verbs"]);
-            LEAVING
-                .iter()
-                .skip(rights)
-                .any(|(kind, verb)| *resources == json!([kind]) && *verbs == json!([verb]))
-        };
-        let rules: Vec<Value> = all.iter().filter(|rule| !lacks(rule)).cloned().collect();
+        let is_granted = |rule: &&Value| leaving_right(rule).is_none_or(|right| right < rights);
+        let rules: Vec<Value> = all.iter().filter(is_granted).cloned().collect();
         assert_eq!(rules.len() + LEAVING.len() - rights, all.len(), "{all:#?}");
         world.cluster.set_rules(None, &rules).expect("they are taken");
     };
@@ -240,9 +234,6 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
     );
     world.kubectl(&["delete", "deployment", "held"]);
 }
-
-/// What only a leave needs of the API server, in its order.
-const LEAVING: [(&str, &str); 3] = [("pods", "list"), ("pods/eviction", "create"), ("nodes", "delete")];
 
 /// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);

@@ -228,7 +228,7 @@ impl KubernetesProfiles {
             Some(Way { server, ca_bundle }) => (Some(server), ca_bundle),
             None => (None, self.root_ca(root_ca).await?),
         };
-        Ok(Base { version, ..self.laid(server, ca_bundle, &cluster, kubelet) })
+        Ok(self.laid(server, ca_bundle, &cluster, kubelet, version))
     }
 
     async fn root_ca(&self, (namespace, name): (&str, &str)) -> Answer<String> {
@@ -247,6 +247,7 @@ impl KubernetesProfiles {
         ca_bundle: String,
         cluster: &ClusterConfiguration,
         mut kubelet: KubeletSettings,
+        version: Option<KubernetesVersion>,
     ) -> Base {
         let own = &self.configured;
         if let Some(dns) = cluster.dns {
@@ -263,7 +264,7 @@ impl KubernetesProfiles {
         };
         let name = own.cluster_name.as_ref().or(cluster.name.as_ref());
         let cluster_name = name.cloned().unwrap_or_else(|| "kubernetes".to_owned());
-        Base { cluster_name, api_endpoints, ca_bundle, kubelet, version: None }
+        Base { cluster_name, api_endpoints, ca_bundle, kubelet, version }
     }
 }
 
