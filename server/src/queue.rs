@@ -3,6 +3,7 @@
 //! only the server in whose queue a join stands knows of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_domain::join::{JoinId, Origin};
@@ -24,6 +25,7 @@ pub struct Queued {
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: Mutex<HashMap<JoinId, Place>>,
+    next_turn: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -47,10 +49,8 @@ impl Queue {
     #[must_use]
     pub fn enter(self: &Arc<Self>, queued: Queued) -> Turn {
         let join = queued.join;
-        let mut waiting = self.waiting();
-        let turn = waiting.get(&join).map_or(0, |place| place.turn.wrapping_add(1));
-        waiting.insert(join, Place { queued, turn });
-        drop(waiting);
+        let turn = self.next_turn.fetch_add(1, Ordering::Relaxed);
+        self.waiting().insert(join, Place { queued, turn });
         self.tell();
         Turn { queue: Arc::clone(self), join, turn }
     }
@@ -137,5 +137,15 @@ mod tests {
         assert_eq!(queue.all().len(), 1);
         drop(second);
         assert!(queue.all().is_empty());
+    }
+
+    #[test]
+    fn a_call_that_ends_late_does_not_take_the_place_of_one_that_came_after() {
+        let queue = Arc::new(Queue::default());
+        let first = queue.enter(queued(b"a"));
+        drop(queue.enter(queued(b"a")));
+        let _third = queue.enter(queued(b"a"));
+        drop(first);
+        assert_eq!(queue.all().len(), 1);
     }
 }
