@@ -6,7 +6,7 @@ use berth_kubernetes::MachineFiles;
 use berth_tests::{Agent, KubernetesWorld, Running, eventually, joined};
 use serde_json::Value;
 
-use crate::{PATIENCE, PROMISE};
+use crate::{CATCHES_UP, PATIENCE, PROMISE};
 
 /// A join that is under way.
 pub(crate) struct Join {
@@ -118,7 +118,7 @@ impl Join {
         assert_eq!(joined.ended.code, Some(0), "{}", joined.ended.all());
         let node = self.machine.name();
         for server in &world.servers {
-            eventually("Ready at every replica", PATIENCE, || {
+            eventually("Ready at every replica", CATCHES_UP, || {
                 (server.explain(node)["join"]["state"] == "Ready").then_some(())
             });
         }

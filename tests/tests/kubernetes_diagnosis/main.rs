@@ -29,6 +29,12 @@ pub(crate) const PROMISE: Duration = Duration::from_secs(10);
 /// What all the rest may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How far behind a replica may be that did not lead a join itself. An API server whose
+/// etcd was away goes on with each kind's watch only when its own pause before the next
+/// try is over, which grows with the outage, to a minute; until then its watches stand
+/// and are silent.
+pub(crate) const CATCHES_UP: Duration = Duration::from_secs(150);
+
 const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 
 #[test]
