@@ -1,8 +1,9 @@
-//! Whether a certificate was signed by a key, found out once. An issued certificate
-//! is checked before it is handed over, and comes back a moment later as that of
+//! Whether a certificate was signed by a key, found out once: where the signer that
+//! holds the key has just made the signature, or where one from outside is checked
+//! before it is handed over. The certificate comes back a moment later as that of
 //! connection 2: there, the same key, bytes and signature would give the same answer
-//! for more than a tenth of a handshake. Nothing else of a chain's check is left out, neither roots,
-//! dates nor purposes, and never the peer's own signature: that of TLS
+//! for more than a tenth of a handshake. Nothing else of a chain's check is left out,
+//! neither roots, dates nor purposes, and never the peer's own signature: that of TLS
 //! (CertificateVerify) differs each time.
 //!
 //! It is one for the process: what is remembered depends on its arguments alone.
@@ -15,11 +16,23 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs::default_provider};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256};
+use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AlgorithmIdentifier as Named, SubjectPublicKeyInfo};
 
 /// The most signatures that are remembered; then the oldest go. As many machines as
 /// come back at one time for their second connection; 128 bytes each.
 const MOST: usize = 8_192;
+
+/// Remembers that the holder of a key on P-256 has just signed a certificate with it:
+/// to verify that would cost more than to sign did. Says nothing of one that is not
+/// DER; [`holds`] is asked about it later, and says no.
+pub(crate) fn made(certificate: &[u8], point: &[u8]) {
+    if let Ok((_, certificate)) = X509Certificate::from_der(certificate)
+        && certificate.signature_algorithm.algorithm == OID_SIG_ECDSA_WITH_SHA256
+    {
+        remember(print_of(&certificate, point));
+    }
+}
 
 /// Whether the issuer's key signed the certificate. One that holds is remembered.
 pub(crate) fn holds(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
@@ -28,13 +41,15 @@ pub(crate) fn holds(certificate: &X509Certificate<'_>, issuer: &X509Certificate<
         return certificate.verify_signature(Some(key)).is_ok();
     }
     let point = key.subject_public_key.data.as_ref();
-    let (message, signature) =
-        (certificate.tbs_certificate.as_ref(), certificate.signature_value.data.as_ref());
-    let Some(algorithm) = ecdsa() else { return false };
-    let holds = algorithm.verify_signature(point, message, signature).is_ok();
+    let print = print_of(certificate, point);
+    if is_remembered(&print) {
+        return true;
+    }
+    let (message, signature) = (certificate.tbs_certificate.as_ref(), &*certificate.signature_value.data);
+    let holds =
+        ecdsa().is_some_and(|algorithm| algorithm.verify_signature(point, message, signature).is_ok());
     if holds {
-        let print = print(point, message, signature);
-        REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner).add(print);
+        remember(print);
     }
     holds
 }
@@ -60,8 +75,7 @@ impl SignatureVerificationAlgorithm for Remembering {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let print = print(public_key, message, signature);
-        if REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner).prints.contains(&print) {
+        if is_remembered(&print(public_key, message, signature)) {
             return Ok(());
         }
         ecdsa().ok_or(InvalidSignature)?.verify_signature(public_key, message, signature)
@@ -97,6 +111,10 @@ fn is_p256(key: &SubjectPublicKeyInfo<'_>) -> bool {
     *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY && curve.is_some_and(|curve| curve == OID_EC_P256)
 }
 
+fn print_of(certificate: &X509Certificate<'_>, point: &[u8]) -> [u8; 32] {
+    print(point, certificate.tbs_certificate.as_ref(), &certificate.signature_value.data)
+}
+
 /// Lengths go before, so that no two triples are the same bytes.
 fn print(key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes();
@@ -124,6 +142,14 @@ impl Prints {
     }
 }
 
+fn remember(print: [u8; 32]) {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner).add(print);
+}
+
+fn is_remembered(print: &[u8; 32]) -> bool {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner).prints.contains(print)
+}
+
 static REMEMBERED: LazyLock<Mutex<Prints>> = LazyLock::new(Mutex::default);
 
 static ALL: LazyLock<Vec<&'static dyn SignatureVerificationAlgorithm>> = LazyLock::new(|| {
@@ -141,6 +167,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::*;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
         KeyUsagePurpose,
@@ -149,9 +176,6 @@ mod tests {
     use rustls::server::danger::ClientCertVerifier;
     use rustls::{CertificateError, Error, RootCertStore};
     use rustls_pki_types::{CertificateDer, UnixTime};
-    use x509_parser::prelude::FromDer as _;
-
-    use super::*;
 
     /// A CA of this name, and its certificate.
     fn ca(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
@@ -188,11 +212,12 @@ mod tests {
             .expect("a verifier")
     }
 
-    fn is_remembered(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-        let point = issuer.public_key().subject_public_key.data.as_ref();
-        let signature = certificate.signature_value.data.as_ref();
-        let print = print(point, certificate.tbs_certificate.as_ref(), signature);
-        REMEMBERED.lock().expect("no panic").prints.contains(&print)
+    fn point<'issuer>(issuer: &'issuer X509Certificate<'_>) -> &'issuer [u8] {
+        &issuer.public_key().subject_public_key.data
+    }
+
+    fn knows(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+        is_remembered(&print_of(certificate, point(issuer)))
     }
 
     #[test]
@@ -200,10 +225,22 @@ mod tests {
         let ((root, issuer), (other, _)) = (ca("one"), ca("one"));
         let leaf = leaf(&issuer);
         let (leaf, root, other) = (parsed(&leaf), parsed(&root), parsed(&other));
-        assert!(!is_remembered(&leaf, &root));
-        assert!(!holds(&leaf, &other) && !is_remembered(&leaf, &other));
-        assert!(holds(&leaf, &root) && is_remembered(&leaf, &root));
+        assert!(!knows(&leaf, &root));
+        assert!(!holds(&leaf, &other) && !knows(&leaf, &other));
+        assert!(holds(&leaf, &root) && knows(&leaf, &root));
         assert!(holds(&leaf, &root), "again");
+    }
+
+    #[test]
+    fn what_a_signer_says_that_it_made_is_taken_for_its_own_key_alone() {
+        let ((root, issuer), (other, _)) = (ca("one"), ca("one"));
+        let der = leaf(&issuer);
+        let (leaf, root, other) = (parsed(&der), parsed(&root), parsed(&other));
+        made(&der, point(&root));
+        assert!(knows(&leaf, &root) && holds(&leaf, &root));
+        assert!(!knows(&leaf, &other) && !holds(&leaf, &other));
+        made(&der[1..], point(&other));
+        assert!(!holds(&leaf, &other), "what cannot be read says nothing");
     }
 
     #[test]
@@ -234,10 +271,10 @@ mod tests {
         let (root, issuer) = ca("one");
         let leaf = leaf(&issuer);
         let (leaf, root) = (parsed(&leaf), parsed(&root));
-        let point = root.public_key().subject_public_key.data.as_ref();
+        let point = point(&root);
         let (message, signature) = (leaf.tbs_certificate.as_ref(), leaf.signature_value.data.as_ref());
         assert!(Remembering.verify_signature(point, message, signature).is_ok());
-        assert!(!is_remembered(&leaf, &root), "a peer fills nothing");
+        assert!(!knows(&leaf, &root), "a peer fills nothing");
         assert!(holds(&leaf, &root));
         for (at, _) in message.iter().enumerate().step_by(37) {
             let mut changed = message.to_vec();

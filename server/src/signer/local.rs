@@ -27,6 +27,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::directory::{Directory, Readers};
 use crate::join::authorization::Authorized;
 use crate::ports::{Answer, Hold, SignedCertificate, Signer};
+use crate::signatures;
 use crate::watched;
 
 /// How long a CA that Berth makes is good: ten years.
@@ -303,6 +304,7 @@ impl LocalSigner {
         let key =
             SubjectPublicKeyInfo::from_der(authorized.public_key()).map_err(LocalSignerError::Certificate)?;
         let signed = params.signed_by(&key, &self.issuer).map_err(LocalSignerError::Certificate)?;
+        signatures::made(signed.der(), self.issuer.key().der_bytes());
         Ok(signed.into())
     }
 }
