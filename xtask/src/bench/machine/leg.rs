@@ -84,7 +84,8 @@ impl<'a> Scene<'a> {
         until_quiet(&processes?)?;
         let leg = self.run(&machine, flow);
         if leg.is_err() {
-            let said = "cat /run/bench.log; journalctl --no-pager --output=cat --lines=40 --unit=kubelet";
+            let said = "cat /run/bench.log; \
+                journalctl --no-pager --output=cat --lines=40 --unit=kubelet --unit=containerd";
             println!("{}", machine.sh(said).unwrap_or_default());
         }
         let leg = leg?;
