@@ -5,7 +5,7 @@
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,17 @@ impl MachineWorld {
     #[must_use]
     pub fn with(configuration: impl FnOnce(&Cluster) -> Value) -> Option<Self> {
         let ground = ground_for_tests().expect("what machines stand on")?;
-        Some(Self::on(&ground, Kind::Namespaces, configuration))
+        Some(Self::on(&ground, Kind::Namespaces, configuration, &[]))
+    }
+
+    /// The same with further images in the bundle.
+    ///
+    /// # Panics
+    /// As [`MachineWorld::start`].
+    #[must_use]
+    pub fn with_images(images: &[PathBuf]) -> Option<Self> {
+        let ground = ground_for_tests().expect("what machines stand on")?;
+        Some(Self::on(&ground, Kind::Namespaces, |_| json!({}), images))
     }
 
     /// The same, of virtual machines.
@@ -75,10 +85,15 @@ impl MachineWorld {
     #[must_use]
     pub fn start_virtual() -> Option<Self> {
         let ground = ground_for_virtual_tests().expect("what virtual machines stand on")?;
-        Some(Self::on(&ground, Kind::Virtual, |_| json!({})))
+        Some(Self::on(&ground, Kind::Virtual, |_| json!({}), &[]))
     }
 
-    fn on(ground: &Ground, kind: Kind, configuration: impl FnOnce(&Cluster) -> Value) -> Self {
+    fn on(
+        ground: &Ground,
+        kind: Kind,
+        configuration: impl FnOnce(&Cluster) -> Value,
+        images: &[PathBuf],
+    ) -> Self {
         let machines = World::start(ground, None).expect("a world of machines");
         machines.enter().expect("its network");
         let directory = tempfile::Builder::new().prefix("berth-world-").tempdir().expect("a directory");
@@ -99,7 +114,7 @@ impl MachineWorld {
         }));
         let options = options.over(configuration(&cluster));
         let server = Server::start(&directory.path().join("server/data"), "server", &options);
-        make_bundle(&server, ground, &bundle);
+        make_bundle(&server, ground, &bundle, images);
         Self { server, cluster, machines, ground: ground.clone(), kind, directory, making: Mutex::default() }
     }
 
@@ -227,12 +242,14 @@ pub fn pod_on(node: &str, name: &str, script: &str) -> Value {
 }
 
 /// Made by the operator's command, of what makes a node.
-fn make_bundle(server: &Server, ground: &Ground, bundle: &Path) {
+fn make_bundle(server: &Server, ground: &Ground, bundle: &Path, images: &[PathBuf]) {
     let parts = ground.parts();
     let text = |path: &Path| path.display().to_string();
     let kubelet = text(&parts.kubelet().expect("a kubelet"));
     let (bundle, from) = (text(bundle), text(parts.folder()));
-    let words = ["bundle", "create", &bundle, "--from", &from, "--program", &kubelet];
+    let mut words = vec!["bundle", "create", &bundle, "--from", &from, "--program", &kubelet];
+    let images: Vec<String> = images.iter().map(|image| text(image)).collect();
+    words.extend(images.iter().flat_map(|image| ["--image", image]));
     // The server looks for it again and again; joins before that wait, and go on.
     let _made = server.operate(&words).expect_success();
 }

@@ -3,6 +3,8 @@
 //! own, the load another; every figure is a ratio of one run.
 
 mod kubernetes;
+mod machine;
+mod meter;
 mod telemetry;
 
 use std::fs;
@@ -34,6 +36,8 @@ pub(crate) struct Options {
 enum Other {
     /// What a node costs a cluster's control plane: by itself, and through Berth.
     Kubernetes(kubernetes::Options),
+    /// How long a machine takes until its Node is Ready: by kubeadm, and by Berth.
+    Machine(machine::Options),
     /// What traces cost a join, with a collector that takes them and with those that do not.
     Telemetry(telemetry::Options),
 }
@@ -41,6 +45,7 @@ enum Other {
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.other {
         Some(Other::Kubernetes(options)) => return kubernetes::run(options),
+        Some(Other::Machine(options)) => return machine::run(options),
         Some(Other::Telemetry(options)) => return telemetry::run(options),
         None => {}
     }

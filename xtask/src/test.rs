@@ -153,6 +153,7 @@ impl Gate {
                 }
                 let say = &mut |line: &str| println!("{line}");
                 berth_machine::Ground::lay(say)?;
+                berth_machine::flannel(say)?;
                 let missing = berth_machine::missing_for_virtual();
                 if missing.is_empty() {
                     berth_machine::Ground::lay_for_virtual(say)?;

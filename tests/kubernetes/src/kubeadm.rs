@@ -49,6 +49,16 @@ impl Cluster {
         Ok(Seeded { token, ca_hash })
     }
 
+    /// Another bootstrap token, as an operator makes it. `cluster-info` is signed by it a
+    /// moment later.
+    ///
+    /// # Errors
+    /// The cluster is borrowed, or kubeadm fails.
+    pub fn new_bootstrap_token(&self) -> Result<String> {
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        Ok(self.kubeadm(&["token", "create", "--ttl=1h", &kubeconfig])?.trim().to_owned())
+    }
+
     /// JSON documents are YAML documents. No `certificatesDir`: kubeadm would copy
     /// it into every kubelet's configuration.
     fn configuration(&self, token: &str) -> String {

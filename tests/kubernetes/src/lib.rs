@@ -52,7 +52,7 @@ pub use kubeadm::Seeded;
 pub use kubectl::Ran;
 pub use left::{Left, Standing};
 pub use machine::MachineFiles;
-pub use modules::{build, go_build, go_suffices, module_folder, version};
+pub use modules::{build, go_build, go_suffices, module_folder, module_folder_in, version};
 pub use options::Options;
 pub use pki::{Identity, Pki};
 pub use programs::{Program, Programs, berth_cache, programs_for_tests};

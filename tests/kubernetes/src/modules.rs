@@ -81,8 +81,16 @@ pub fn go_suffices() -> Result<()> {
 /// # Errors
 /// Go is missing, or the module cannot be had.
 pub fn module_folder(module: &str) -> Result<PathBuf> {
+    module_folder_in(Path::new(MODULES), module)
+}
+
+/// The same of a module that the `go.mod` in another folder pins.
+///
+/// # Errors
+/// As [`module_folder`].
+pub fn module_folder_in(modules: &Path, module: &str) -> Result<PathBuf> {
     let mut go = command("go");
-    go.args(["mod", "download", "-json", module]).current_dir(MODULES).env("GOWORK", "off");
+    go.args(["mod", "download", "-json", module]).current_dir(modules).env("GOWORK", "off");
     let said = go.output().context("starting go mod download")?;
     if !said.status.success() {
         bail!("go mod download {module} failed: {}", String::from_utf8_lossy(&said.stderr));

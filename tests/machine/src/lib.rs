@@ -28,6 +28,7 @@ mod background;
 mod cache;
 mod control;
 mod disk;
+mod flannel;
 mod ground;
 mod groups;
 mod hardware;
@@ -41,6 +42,7 @@ mod wanted;
 mod world;
 
 pub use control::control_plane;
+pub use flannel::{flannel, flannel_for_tests, flannel_manifest};
 pub use ground::Ground;
 pub use machine::{Kind, Machine};
 pub use network::{CONTROL, address};

@@ -7,7 +7,6 @@
 
 mod calls;
 mod leg;
-mod meter;
 mod ready;
 
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use clap::Args;
 
 use self::calls::Calls;
 use self::leg::{Flow, Leg, Scene};
-pub(super) use self::meter::Spread;
+use super::meter::Spread;
 use super::{APART, apart, machine_load, may_be_apart};
 use crate::cluster::programs;
 use crate::process::build_example;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use super::kubernetes::Spread;
+use super::meter::Spread;
 use super::{APART, LOAD_CORE, SERVER_CORE, apart, machine_load, may_be_apart};
 use crate::process::{Running, build_example, command};
 use crate::stage::Stage;

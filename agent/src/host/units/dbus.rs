@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -66,8 +66,10 @@ impl Systemd {
         let connection = timeout(ANSWER, connect(self.socket.as_deref()))
             .await
             .map_err(|_| zbus::Error::InputOutput(late()))??;
-        let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(MANAGER.0)?.build();
-        let mut signals = MessageStream::for_match_rule(rule, &connection, None).await?;
+        let [jobs, units] = signals()?;
+        let jobs = MessageStream::for_match_rule(jobs, &connection, None).await?;
+        let units = MessageStream::for_match_rule(units, &connection, None).await?;
+        let mut signals = stream::select(jobs, units);
         let ticks = self.ticks.sender();
         let listening = tokio::spawn(async move {
             while signals.next().await.is_some_and(|signal| signal.is_ok()) {
@@ -153,6 +155,16 @@ impl Units for Systemd {
     }
 }
 
+/// The ends of jobs, and changes of units. While systemd reads its units again it tells
+/// of each of them that it goes and comes, hundreds of signals that say nothing here.
+fn signals() -> zbus::Result<[MatchRule<'static>; 2]> {
+    let of = || MatchRule::builder().msg_type(Type::Signal);
+    Ok([
+        of().interface(MANAGER.1)?.member("JobRemoved")?.path(MANAGER.0)?.build(),
+        of().interface(PROPERTIES)?.member("PropertiesChanged")?.path_namespace(UNITS)?.build(),
+    ])
+}
+
 async fn connect(socket: Option<&Path>) -> zbus::Result<Connection> {
     let builder = match socket {
         Some(socket) => Builder::unix_stream(UnixStream::connect(socket).await?).p2p(),
@@ -180,7 +192,7 @@ async fn property(
     name: &str,
 ) -> zbus::Result<OwnedValue> {
     let body = (format!("{SYSTEMD}.{kind}"), name);
-    let answer = call(connection, (path.as_str(), "org.freedesktop.DBus.Properties"), "Get", &body).await?;
+    let answer = call(connection, (path.as_str(), PROPERTIES), "Get", &body).await?;
     answer.body().deserialize()
 }
 
@@ -195,4 +207,6 @@ fn late() -> std::sync::Arc<std::io::Error> {
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: Object<'static> = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+const UNITS: &str = "/org/freedesktop/systemd1/unit";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use berth_kubernetes::{ACCOUNT, Cluster, Component, NAMESPACE};
 
 use super::calls::Calls;
-use super::meter::{spent, until_quiet, wait};
+use crate::bench::meter::{spent, until_quiet, wait};
 use crate::process::{Running, command};
 use crate::stage::Stage;
 

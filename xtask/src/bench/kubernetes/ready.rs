@@ -115,7 +115,7 @@ fn until_ready(scene: &Scene<'_>, prefix: &str, count: usize, began: Instant) ->
         if began.elapsed() > WITHIN {
             bail!("{ready} of {count} nodes were Ready after {}", seconds(began.elapsed()));
         }
-        super::meter::wait(LOOK)?;
+        crate::bench::meter::wait(LOOK)?;
     }
 }
 

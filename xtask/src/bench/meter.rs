@@ -42,14 +42,14 @@ pub(super) fn wait(time: Duration) -> Result<()> {
 }
 
 /// Median, least and greatest.
-pub(in crate::bench) struct Spread {
+pub(super) struct Spread {
     median: f64,
     least: f64,
     greatest: f64,
 }
 
 impl Spread {
-    pub(in crate::bench) fn of(values: &[f64]) -> Self {
+    pub(super) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
@@ -57,7 +57,7 @@ impl Spread {
     }
 
     /// (max - min) / median.
-    pub(in crate::bench) fn width(&self) -> f64 {
+    pub(super) fn width(&self) -> f64 {
         (self.greatest - self.least) / self.median
     }
 }
