@@ -27,7 +27,8 @@ struct Crowd {
     /// Under way at one time.
     #[arg(long)]
     in_flight: usize,
-    /// Seconds that all stay on the line once the last has come.
+    /// Seconds that plain ones stay on their lines once the last has come, and that a
+    /// server has for what it writes behind.
     #[arg(long)]
     stay: u64,
 }
@@ -67,9 +68,8 @@ impl Berth {
                 let (fleet, token) = (Arc::clone(&fleet), token.clone());
                 async move {
                     let began = Instant::now();
-                    let enrolled = fleet.enroll(&token, number).await.context("connection 1")?;
-                    let waited = began.elapsed();
-                    Ok((waited, fleet.complete(enrolled, number).await?))
+                    let issued = fleet.enroll(&token, number).await.context("connection 1")?;
+                    Ok((began.elapsed(), issued))
                 }
             })
             .await

@@ -1,9 +1,10 @@
 //! `cargo xtask bench kubernetes`: what a node costs a cluster's control plane until
 //! it has its certificate. One cluster, one run: machines ask the API server by
-//! themselves, as kubeadm has them do; then as many come through Berth, with the
-//! cluster's signer and with Berth's own; and as a floor, two writes of the smallest
-//! object for each. Legs alternate in rounds, and every cost is a ratio to the plain
-//! leg of its round.
+//! themselves, as a kubelet does; then as many come through Berth, with the cluster's
+//! signer and with Berth's own, as far as that, and with all that is recorded of it;
+//! and as a floor, two writes of the smallest object for each. Legs alternate in rounds,
+//! and every cost is a ratio to the plain leg of its round. Whole joins, until the Node
+//! is Ready, are those of hollow nodes at the end ([`ready`]).
 
 mod calls;
 mod leg;
@@ -131,7 +132,7 @@ impl Book {
 fn report(books: &[Book; 4], options: &Options) {
     let [plain, ..] = books;
     println!(
-        "\nCPU of the control plane a node, us, {} nodes a leg, {} at a time, {} rounds, median [least-greatest], without what it spends idle",
+        "\nCPU of the control plane a certificate, us, {} nodes a leg, {} at a time, {} rounds, median [least-greatest], without what it spends idle",
         options.nodes, options.in_flight, options.rounds
     );
     for (flow, book) in Flow::MEASURED.into_iter().zip(books) {

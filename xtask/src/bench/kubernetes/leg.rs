@@ -3,13 +3,13 @@
 //! replica watches.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use berth_kubernetes::{ACCOUNT, Cluster, Component, NAMESPACE};
 
 use super::calls::Calls;
-use super::meter::{spent, until_quiet, wait};
+use super::meter::Meter;
 use crate::process::{Running, command};
 use crate::stage::Stage;
 
@@ -106,6 +106,13 @@ impl<'a> Scene<'a> {
         Ok(Some(self.stage.start_server(&[], &words)?.0))
     }
 
+    /// Whose CPU is counted, in the order of [`PROCESSES`].
+    pub(super) fn processes(&self, server: Option<&Running>) -> Result<Vec<u32>> {
+        let cluster = [Component::ApiServer, Component::Etcd, Component::ControllerManager];
+        let cluster = cluster.into_iter().map(|component| self.cluster.process(component));
+        cluster.chain(server.map(|server| Ok(server.id()))).collect()
+    }
+
     /// Plays a leg.
     pub(super) fn play(&mut self, flow: Flow, nodes: usize, in_flight: usize) -> Result<Leg> {
         let server = self.server(flow)?;
@@ -114,35 +121,20 @@ impl<'a> Scene<'a> {
             Flow::Plain => self.bootstrap.to_owned(),
             Flow::Writes => self.cluster.account_token()?,
         };
-        let mut processes = vec![
-            self.cluster.process(Component::ApiServer)?,
-            self.cluster.process(Component::Etcd)?,
-            self.cluster.process(Component::ControllerManager)?,
-        ];
-        processes.extend(server.as_ref().map(Running::id));
-        self.crowd(flow, &token, WARM, WARM, 0)?;
-        until_quiet(&processes)?;
-        let all = || processes.iter().map(|process| spent(*process)).collect::<Result<Vec<Duration>>>();
-        let idle = || -> Result<Vec<f64>> {
-            let before = all()?;
-            wait(IDLE)?;
-            let parts = all()?.into_iter().zip(before);
-            Ok(parts.map(|(after, before)| (after - before).as_secs_f64() / IDLE.as_secs_f64()).collect())
-        };
-        let at_rest = idle()?;
+        let processes = self.processes(server.as_ref())?;
+        self.crowd(flow, &token, WARM, WARM, STAY)?;
+        let meter = Meter::at_rest(processes)?;
         let mut log = self.cluster.audit_from_now()?;
-        let (before, began) = (all()?, Instant::now());
+        let running = meter.start()?;
         let certificates = self.crowd(flow, &token, nodes, in_flight, STAY)?;
-        let (after, took) = (all()?, began.elapsed());
-        let spent = after.into_iter().zip(before).zip(at_rest);
-        let spent = spent.map(|((after, before), rest)| (after - before).saturating_sub(took.mul_f64(rest)));
+        let spent = running.stop()?;
         let calls = Calls::count(&log.events()?, |user| match flow {
             Flow::Plain => {
                 user.starts_with("system:bootstrap:") || SIGNERS.iter().any(|name| user.ends_with(name))
             }
             Flow::Kube | Flow::Local | Flow::Writes => user == ACCOUNT,
         });
-        let leg = Leg { spent: spent.collect(), certificates, calls };
+        let leg = Leg { spent, certificates, calls };
         drop(server);
         self.clear(flow)?;
         Ok(leg)
@@ -187,8 +179,6 @@ impl<'a> Scene<'a> {
 
 /// Machines that come before a leg is counted.
 const WARM: usize = 8;
-/// What a control plane at rest is looked at for.
-const IDLE: Duration = Duration::from_secs(2);
 /// Seconds in which what is written behind is written, and counted.
 const STAY: u64 = 6;
 const WITHIN: Duration = Duration::from_secs(180);

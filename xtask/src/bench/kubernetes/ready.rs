@@ -1,6 +1,6 @@
-//! How long many nodes take until all are Ready: real kubelets over containers that
-//! are not real, all started at once. By themselves they ask by a bootstrap token;
-//! through Berth each has its agent.
+//! How long many nodes take until all are Ready, and what that costs the control plane:
+//! real kubelets over containers that are not real, all started at once. By themselves
+//! they ask by a bootstrap token; through Berth each has its agent, and a whole join.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use berth_kubernetes::{ACCOUNT, HollowNode, MachineFiles};
 use super::calls::Calls;
 use super::leg::{Flow, Scene};
 use super::machine_load;
+use super::meter::Meter;
 use crate::process::{Running, command, pause};
 use crate::test::seconds;
 
@@ -21,27 +22,42 @@ pub(super) fn run(scene: &mut Scene<'_>, wanted: usize) -> Result<()> {
     println!(
         "\nUntil {count} hollow nodes are Ready, all at once; the machine has memory for {fit} of 75 MB"
     );
+    let mut plain = None;
     for flow in Flow::ALL {
         let server = scene.server(flow)?;
+        let counting = Meter::at_rest(scene.processes(server.as_ref())?)?.start()?;
         let mut log = scene.cluster.audit_from_now()?;
-        let (took, parts) = match flow {
-            Flow::Plain | Flow::Writes => (by_themselves(scene, count)?, Calls::default()),
-            Flow::Kube | Flow::Local => {
-                let took = through_berth(scene, flow, count)?;
-                (took, Calls::count(&log.events()?, |user| user == ACCOUNT))
-            }
+        let (took, kubelets) = match flow {
+            Flow::Plain | Flow::Writes => by_themselves(scene, count)?,
+            Flow::Kube | Flow::Local => through_berth(scene, flow, count)?,
         };
-        println!("{:<12} {}; load {}", flow.name(), seconds(took), machine_load()?);
+        let spent = counting.stop()?.iter().sum::<Duration>().as_secs_f64() * 1e6 / count as f64;
+        let parts = Calls::count(&log.events()?, |user| user == ACCOUNT);
+        println!(
+            "{:<12} {}; CPU of the control plane a node {spent:.0} us = {:.2} x plain; load {}",
+            flow.name(),
+            seconds(took),
+            spent / *plain.get_or_insert(spent),
+            machine_load()?
+        );
         if flow != Flow::Plain {
             println!("             {:.2} calls a whole join", parts.a_join(count));
             parts.print(count);
         }
-        drop(server);
+        drop((kubelets, server));
+        clear(scene)?;
     }
     Ok(())
 }
 
-fn by_themselves(scene: &Scene<'_>, count: usize) -> Result<Duration> {
+/// Nobody has to find out that these Nodes have gone, while the next come.
+fn clear(scene: &Scene<'_>) -> Result<()> {
+    let (status, said) = scene.cluster.api().request("DELETE", "/api/v1/nodes", None)?;
+    anyhow::ensure!(status == 200, "the Nodes are not deleted: {status}: {said}");
+    Ok(())
+}
+
+fn by_themselves(scene: &Scene<'_>, count: usize) -> Result<(Duration, Vec<HollowNode>)> {
     let began = Instant::now();
     let bootstrap = scene.cluster.kubeconfig_of_token("bootstrap", scene.bootstrap)?;
     let mut kubelets = Vec::new();
@@ -55,10 +71,10 @@ fn by_themselves(scene: &Scene<'_>, count: usize) -> Result<Duration> {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         kubelets.push(scene.cluster.hollow_node(&name, &folder.join("kubeconfig"), &flags)?);
     }
-    until_ready(scene, "hollow-plain-", count, began)
+    Ok((until_ready(scene, "hollow-plain-", count, began)?, kubelets))
 }
 
-fn through_berth(scene: &Scene<'_>, flow: Flow, count: usize) -> Result<Duration> {
+fn through_berth(scene: &Scene<'_>, flow: Flow, count: usize) -> Result<(Duration, Vec<HollowNode>)> {
     let token = scene.stage.mint(&["--uses", &count.to_string()])?;
     let began = Instant::now();
     let prefix = format!("hollow-{}-", flow.name().replace(' ', "-"));
@@ -101,7 +117,7 @@ fn through_berth(scene: &Scene<'_>, flow: Flow, count: usize) -> Result<Duration
             pause()?;
         }
     }
-    Ok(took)
+    Ok((took, kubelets))
 }
 
 fn until_ready(scene: &Scene<'_>, prefix: &str, count: usize, began: Instant) -> Result<Duration> {
