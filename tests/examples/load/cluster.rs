@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::machine::Fleet;
 use crate::meter::Spread;
 use crate::plain::Client;
-use crate::writes::two_writes;
+use crate::writes::{one_request, two_writes};
 
 /// Which machines, and how many of them at a time.
 #[derive(Args)]
@@ -94,7 +94,9 @@ impl Plain {
 }
 
 impl Plain {
-    pub(crate) async fn only_write(self) -> Result<()> {
+    /// Two writes for each machine, and nothing behind them; `and_ask`: a request that
+    /// is approved besides.
+    pub(crate) async fn only_write(self, and_ask: bool) -> Result<()> {
         let ca = std::fs::read(&self.ca).context("reading the API server's CA")?;
         let client = Arc::new(Client::new(self.api, &ca, self.token)?);
         let line = client.line().await?;
@@ -103,6 +105,9 @@ impl Plain {
                 let (client, line) = (Arc::clone(&client), line.clone());
                 async move {
                     let began = Instant::now();
+                    if and_ask {
+                        one_request(&client, line.clone(), number).await?;
+                    }
                     two_writes(&client, line, number).await?;
                     Ok((began.elapsed(), ()))
                 }

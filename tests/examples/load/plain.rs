@@ -147,7 +147,7 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer} in {object}"))
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     format!(
         "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
         BASE64.encode(der)
@@ -159,4 +159,4 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A watch that begins with what there is, as client-go makes it since 1.35 (KEP-3157).
 const FROM_THE_FIRST: &str =
     "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
-const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+pub(crate) const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

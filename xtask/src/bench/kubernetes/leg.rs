@@ -25,6 +25,9 @@ pub(super) enum Flow {
     /// Nobody comes: the smallest object for each machine is made, and its status
     /// written once. No server that keeps its joins in objects can cost less.
     Writes,
+    /// The same, and a request is made and approved by Berth's account, which
+    /// kube-controller-manager signs.
+    Requests,
 }
 
 impl Flow {
@@ -32,7 +35,8 @@ impl Flow {
     pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Kube, Self::Local];
 
     /// Those whose CPU is measured.
-    pub(super) const MEASURED: [Self; 4] = [Self::Plain, Self::Kube, Self::Local, Self::Writes];
+    pub(super) const MEASURED: [Self; 5] =
+        [Self::Plain, Self::Kube, Self::Local, Self::Writes, Self::Requests];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -40,13 +44,14 @@ impl Flow {
             Self::Kube => "berth kube",
             Self::Local => "berth local",
             Self::Writes => "two writes",
+            Self::Requests => "and a request",
         }
     }
 
     /// The most of the plain flow's CPU that it may cost.
     pub(super) const fn aim(self) -> Option<f64> {
         match self {
-            Self::Plain | Self::Writes => None,
+            Self::Plain | Self::Writes | Self::Requests => None,
             Self::Kube => Some(1.2),
             Self::Local => Some(0.5),
         }
@@ -97,7 +102,7 @@ impl<'a> Scene<'a> {
             vec!["--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", &endpoint];
         words.extend(["--kubeconfig", &account]);
         match flow {
-            Flow::Plain | Flow::Writes => return Ok(None),
+            Flow::Plain | Flow::Writes | Flow::Requests => return Ok(None),
             Flow::Kube => words.extend(["--signer", "kube"]),
             Flow::Local => {
                 words.extend(["--signer", "local", "--signer-certificate", &ca, "--signer-key", &key]);
@@ -119,7 +124,7 @@ impl<'a> Scene<'a> {
         let token = match flow {
             Flow::Kube | Flow::Local => self.stage.mint(&["--uses", &(nodes + WARM).to_string()])?,
             Flow::Plain => self.bootstrap.to_owned(),
-            Flow::Writes => self.cluster.account_token()?,
+            Flow::Writes | Flow::Requests => self.cluster.account_token()?,
         };
         let processes = self.processes(server.as_ref())?;
         self.crowd(flow, &token, WARM, WARM, STAY)?;
@@ -132,7 +137,7 @@ impl<'a> Scene<'a> {
             Flow::Plain => {
                 user.starts_with("system:bootstrap:") || SIGNERS.iter().any(|name| user.ends_with(name))
             }
-            Flow::Kube | Flow::Local | Flow::Writes => user == ACCOUNT,
+            Flow::Kube | Flow::Local | Flow::Writes | Flow::Requests => user == ACCOUNT,
         });
         let leg = Leg { spent, certificates, calls };
         drop(server);
@@ -144,8 +149,12 @@ impl<'a> Scene<'a> {
     fn crowd(&mut self, flow: Flow, token: &str, count: usize, in_flight: usize, stay: u64) -> Result<f64> {
         let mut generator = command(self.load);
         match flow {
-            Flow::Plain | Flow::Writes => {
-                let what = if flow == Flow::Plain { "plain" } else { "writes" };
+            Flow::Plain | Flow::Writes | Flow::Requests => {
+                let what = match flow {
+                    Flow::Writes => "writes",
+                    Flow::Requests => "requests",
+                    Flow::Plain | Flow::Kube | Flow::Local => "plain",
+                };
                 generator.args([what, "--api", &self.cluster.api().address().to_string()]);
                 generator.arg("--ca").arg(self.cluster.pki()?.ca_certificate());
             }

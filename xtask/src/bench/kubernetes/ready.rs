@@ -28,7 +28,7 @@ pub(super) fn run(scene: &mut Scene<'_>, wanted: usize) -> Result<()> {
         let counting = Meter::at_rest(scene.processes(server.as_ref())?)?.start()?;
         let mut log = scene.cluster.audit_from_now()?;
         let (took, kubelets) = match flow {
-            Flow::Plain | Flow::Writes => by_themselves(scene, count)?,
+            Flow::Plain | Flow::Writes | Flow::Requests => by_themselves(scene, count)?,
             Flow::Kube | Flow::Local => through_berth(scene, flow, count)?,
         };
         let spent = counting.stop()?.iter().sum::<Duration>().as_secs_f64() * 1e6 / count as f64;
