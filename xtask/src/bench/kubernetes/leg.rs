@@ -132,7 +132,7 @@ impl<'a> Scene<'a> {
         let mut log = self.cluster.audit_from_now()?;
         let running = meter.start()?;
         let certificates = self.crowd(flow, &token, nodes, in_flight, STAY)?;
-        let spent = running.stop()?;
+        let spent = running.spent()?;
         let calls = Calls::count(&log.events()?, |user| match flow {
             Flow::Plain => {
                 user.starts_with("system:bootstrap:") || SIGNERS.iter().any(|name| user.ends_with(name))

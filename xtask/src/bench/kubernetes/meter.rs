@@ -41,12 +41,12 @@ impl Meter {
 }
 
 impl Counting {
-    /// What each has spent since.
-    pub(super) fn stop(self) -> Result<Vec<Duration>> {
+    /// What each has spent so far.
+    pub(super) fn spent(&self) -> Result<Vec<Duration>> {
         let (after, took) = (all(&self.meter.processes)?, self.began.elapsed());
-        let each = after.into_iter().zip(self.before).zip(self.meter.at_rest);
+        let each = after.into_iter().zip(&self.before).zip(&self.meter.at_rest);
         let each = each
-            .map(|((after, before), rest)| after.saturating_sub(before).saturating_sub(took.mul_f64(rest)));
+            .map(|((after, before), rest)| after.saturating_sub(*before).saturating_sub(took.mul_f64(*rest)));
         Ok(each.collect())
     }
 }
