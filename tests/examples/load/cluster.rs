@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::machine::Fleet;
 use crate::meter::Spread;
 use crate::plain::Client;
-use crate::writes::two_writes;
+use crate::writes::{one_request, two_writes};
 
 /// Which machines, and how many of them at a time.
 #[derive(Args)]
@@ -27,7 +27,8 @@ struct Crowd {
     /// Under way at one time.
     #[arg(long)]
     in_flight: usize,
-    /// Seconds that all stay on the line once the last has come.
+    /// Seconds that plain ones stay on their lines once the last has come, and that a
+    /// server has for what it writes behind.
     #[arg(long)]
     stay: u64,
 }
@@ -67,9 +68,8 @@ impl Berth {
                 let (fleet, token) = (Arc::clone(&fleet), token.clone());
                 async move {
                     let began = Instant::now();
-                    let enrolled = fleet.enroll(&token, number).await.context("connection 1")?;
-                    let waited = began.elapsed();
-                    Ok((waited, fleet.complete(enrolled, number).await?))
+                    let issued = fleet.enroll(&token, number).await.context("connection 1")?;
+                    Ok((began.elapsed(), issued))
                 }
             })
             .await
@@ -94,7 +94,9 @@ impl Plain {
 }
 
 impl Plain {
-    pub(crate) async fn only_write(self) -> Result<()> {
+    /// Two writes for each machine, and nothing behind them; `and_ask`: a request that
+    /// is approved besides.
+    pub(crate) async fn only_write(self, and_ask: bool) -> Result<()> {
         let ca = std::fs::read(&self.ca).context("reading the API server's CA")?;
         let client = Arc::new(Client::new(self.api, &ca, self.token)?);
         let line = client.line().await?;
@@ -103,6 +105,9 @@ impl Plain {
                 let (client, line) = (Arc::clone(&client), line.clone());
                 async move {
                     let began = Instant::now();
+                    if and_ask {
+                        one_request(&client, line.clone(), number).await?;
+                    }
                     two_writes(&client, line, number).await?;
                     Ok((began.elapsed(), ()))
                 }

@@ -67,11 +67,7 @@ impl Fleet {
 
     /// Connection 2 of a machine that has its certificate, until the server knows
     /// what it can: further it comes only with a kubelet.
-    pub(crate) async fn complete(
-        &self,
-        (issued, key): (Issued, KeyPair),
-        number: usize,
-    ) -> Result<(Node, Completing)> {
+    async fn complete(&self, (issued, key): (Issued, KeyPair), number: usize) -> Result<(Node, Completing)> {
         let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let mut config = any_server()?.with_client_auth_cert(chain, key.into()).context("its certificate")?;
@@ -209,7 +205,7 @@ impl Node {
 }
 
 /// The conversation of connection 2.
-pub(crate) struct Completing {
+struct Completing {
     say: mpsc::Sender<v1::JoinRequest>,
     answers: Streaming<v1::JoinResponse>,
 }

@@ -32,12 +32,14 @@ use crate::meter::{Cpu, Spread, resident, sleep_until_quiet};
 enum Task {
     /// All that a server by itself is measured by.
     Server(Options),
-    /// Machines that join a cluster through Berth, as far as they come without a kubelet.
+    /// Machines that join a cluster through Berth, as far as their certificate.
     Berth(cluster::Berth),
     /// Machines that ask the API server by themselves, by a bootstrap token.
     Plain(cluster::Plain),
     /// Two writes of the smallest object for each machine, with nothing behind them.
     Writes(cluster::Plain),
+    /// The same, and a request for a certificate that is made and approved.
+    Requests(cluster::Plain),
 }
 
 #[derive(Args)]
@@ -72,7 +74,8 @@ fn main() -> Result<()> {
         Task::Server(options) => runtime.block_on(measure(&options)),
         Task::Berth(options) => runtime.block_on(options.run()),
         Task::Plain(options) => runtime.block_on(options.run()),
-        Task::Writes(options) => runtime.block_on(options.only_write()),
+        Task::Writes(options) => runtime.block_on(options.only_write(false)),
+        Task::Requests(options) => runtime.block_on(options.only_write(true)),
     }
 }
 

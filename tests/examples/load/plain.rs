@@ -1,5 +1,6 @@
 //! A node's first certificate as a kubelet gets it with kubeadm's bootstrap token: a
-//! request is made, listed and watched, over one connection of its own.
+//! request is made, listed and watched, over one connection of its own (client-go
+//! `util/certificate/csr`). A kubelet of 1.36 says so in protobuf, this in JSON.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -65,12 +66,9 @@ impl Client {
         let made = whole(self.ask(&mut line, "POST", REQUESTS, object.to_string()).await?).await?;
         let name = text(&made, "/metadata/name")?;
         let selected = format!("{REQUESTS}?fieldSelector=metadata.name%3D{name}");
-        let list = whole(self.ask(&mut line, "GET", &selected, String::new()).await?).await?;
-        if list.pointer("/items/0").is_some_and(is_issued) {
-            return Ok(line);
-        }
-        let since = text(&list, "/metadata/resourceVersion")?;
-        let watch = format!("{selected}&watch=true&resourceVersion={since}");
+        // Only whether requests can be listed; the watch tells of it all the same.
+        whole(self.ask(&mut line, "GET", &selected, String::new()).await?).await?;
+        let watch = format!("{selected}&{FROM_THE_FIRST}");
         let mut told = self.ask(&mut line, "GET", &watch, String::new()).await?;
         let mut heard = Vec::new();
         while let Some(more) = frame(told.body_mut()).await? {
@@ -149,7 +147,7 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer} in {object}"))
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     format!(
         "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
         BASE64.encode(der)
@@ -158,4 +156,7 @@ fn pem(der: &[u8]) -> String {
 
 /// The API server's `Retry-After`.
 const BUSY: Duration = Duration::from_secs(1);
-const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+/// A watch that begins with what there is, as client-go makes it since 1.35 (KEP-3157).
+const FROM_THE_FIRST: &str =
+    "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+pub(crate) const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

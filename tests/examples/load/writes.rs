@@ -1,11 +1,17 @@
-//! The least that an object for each node costs a cluster: the smallest NodeJoin is
-//! made, and its status written once, over one connection for all, as a server's.
+//! The least that a node costs a cluster whose server keeps an object for each: the
+//! smallest NodeJoin is made, and its status written once; with the cluster's signer, a
+//! request for a certificate is made and approved besides. Over one connection for all,
+//! as a server's, and nobody watches.
 
-use anyhow::Result;
-use data_encoding::Specification;
+use anyhow::{Context as _, Result};
+use berth_domain::identity::NodeIdentity;
+use berth_domain::name::PoolName;
+use data_encoding::{BASE64, Specification};
+use rcgen::KeyPair;
 use serde_json::json;
 
-use crate::plain::{Client, Line, text, whole};
+use crate::machine::request_of;
+use crate::plain::{Client, Line, REQUESTS, pem, text, whole};
 
 /// Makes the object of machine `number`, and writes its status.
 pub(crate) async fn two_writes(client: &Client, mut line: Line, number: usize) -> Result<()> {
@@ -24,6 +30,35 @@ pub(crate) async fn two_writes(client: &Client, mut line: Line, number: usize) -
     });
     let path = format!("{NODE_JOINS}/{id}/status?{UNWARNED}");
     whole(client.ask(&mut line, "PUT", &path, object.to_string()).await?).await?;
+    Ok(())
+}
+
+/// Makes a request for machine `number` with the marks of Berth's, and approves it.
+pub(crate) async fn one_request(client: &Client, mut line: Line, number: usize) -> Result<()> {
+    let name = format!("floor-{number}").parse().context("a node's name")?;
+    let key = KeyPair::generate().context("a key")?;
+    let request = request_of(&NodeIdentity { name, pool: PoolName::default() }, &key)?;
+    let object = json!({
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {
+            "name": format!("berth-floor-{number}"),
+            "labels": { "app.kubernetes.io/managed-by": "berth" },
+        },
+        "spec": {
+            "request": BASE64.encode(pem(&request).as_bytes()),
+            "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+            "usages": ["digital signature", "client auth"],
+            "expirationSeconds": 3600,
+        },
+    });
+    let path = format!("{REQUESTS}?{UNWARNED}");
+    let mut made = whole(client.ask(&mut line, "POST", &path, object.to_string()).await?).await?;
+    let approved = json!({ "type": "Approved", "status": "True", "reason": "Floor", "message": "" });
+    let fields = made.as_object_mut().context("no object came")?;
+    fields.insert("status".to_owned(), json!({ "conditions": [approved] }));
+    let path = format!("{REQUESTS}/{}/approval?{UNWARNED}", text(&made, "/metadata/name")?);
+    whole(client.ask(&mut line, "PUT", &path, made.to_string()).await?).await?;
     Ok(())
 }
 

@@ -168,15 +168,16 @@ pub(crate) fn by_policy(world: &World) -> Vec<Case<'_>> {
 }
 
 fn requests(world: &World) -> Vec<Case<'_>> {
-    let policy = |words| refused_by("berth-server-requests", words);
     let submit = |name, words, change: fn(&mut Value)| {
         let mut request = request("berth-stolen", KUBELETS);
         change(&mut request);
-        of(&world.server, policy(words), name, "POST", REQUESTS, Json(request))
+        let policy = refused_by("berth-server-requests", words);
+        of(&world.server, policy, name, "POST", REQUESTS, Json(request))
     };
     let decide = |name, words, request: &str, change| {
         let path = format!("{REQUESTS}/{request}/approval");
-        of(&world.server, policy(words), name, "PUT", path, change)
+        let policy = refused_by("berth-server-approvals", words);
+        of(&world.server, policy, name, "PUT", path, change)
     };
     vec![
         submit("ask for a serving certificate", "no other signer", |request| {

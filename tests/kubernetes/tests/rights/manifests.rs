@@ -51,7 +51,7 @@ fn the_policies_know_the_fields_that_they_speak_of() {
         berths.filter_map(|policy| Some((text(policy, "/metadata/name"), status(policy)?))).collect()
     };
     // kube-controller-manager checks them some moments after they are made.
-    let all = || if checked().len() == 6 { 200 } else { 0 };
+    let all = || if checked().len() == 7 { 200 } else { 0 };
     assert_eq!(world.until_status(200, all), 200, "checked so far: {:?}", checked());
     for (name, found) in checked() {
         assert_eq!(found, "{}", "{name} has warnings");

@@ -167,8 +167,13 @@ impl World {
         let finalizers = json!({"metadata": {"finalizers": ["berth.dev/probe"]}});
         let word = json!({"spec": {"approval": {"decision": "Approved", "by": "nobody"}}});
         let ban = machine_ban('f', "nobody");
+        let foreign = format!("{REQUESTS}/berth-foreign");
+        let (_, mut approval) = self.server("GET", &foreign, None);
+        let approved = json!([{"type": "Approved", "status": "True", "reason": "Probe"}]);
+        set(&mut approval, "", "status", json!({"conditions": approved}));
         for (policy, asker, method, path, body) in [
             ("berth-server-requests", &self.server, "POST", dry(REQUESTS), request("probe", KUBELETS)),
+            ("berth-server-approvals", &self.server, "PUT", dry(&format!("{foreign}/approval")), approval),
             (
                 "berth-server-secrets",
                 &self.server,

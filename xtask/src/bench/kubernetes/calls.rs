@@ -9,13 +9,14 @@ use serde_json::Value;
 pub(super) struct Calls(BTreeMap<String, usize>);
 
 impl Calls {
-    /// Counts the calls of those whom `who` picks.
+    /// Counts the calls of those whom `who` picks, a watch when it ends.
     pub(super) fn count(events: &[Value], who: impl Fn(&str) -> bool) -> Self {
         let mut calls = Self::default();
         let text = |event: &Value, pointer: &str| {
             event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        for event in events.iter().filter(|event| who(&text(event, "/user/username"))) {
+        let ended = |event: &&Value| text(event, "/stage") != BEGUN;
+        for event in events.iter().filter(ended).filter(|event| who(&text(event, "/user/username"))) {
             let mut what = format!("{} {}", text(event, "/verb"), text(event, "/objectRef/resource"));
             let subresource = text(event, "/objectRef/subresource");
             if !subresource.is_empty() {
@@ -66,6 +67,9 @@ fn is_steady(what: &str) -> bool {
     (looks && !of_requests) || of_no_kind || kept.iter().any(|kind| what.contains(kind))
 }
 
+/// The audit log's word for an answer that has begun, and goes on.
+const BEGUN: &str = "ResponseStarted";
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -74,11 +78,14 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_account_and_kind() {
-        let event = |user: &str, verb: &str, resource: &str, subresource: &str| {
+        let said = |stage: &str, user: &str, verb: &str, resource: &str, subresource: &str| {
             json!({
-                "user": {"username": user}, "verb": verb,
+                "user": {"username": user}, "verb": verb, "stage": stage,
                 "objectRef": {"resource": resource, "subresource": subresource},
             })
+        };
+        let event = |user: &str, verb: &str, resource: &str, subresource: &str| {
+            said("ResponseComplete", user, verb, resource, subresource)
         };
         let events = [
             event("a", "update", "nodejoins", "status"),
@@ -86,9 +93,12 @@ mod tests {
             event("b", "create", "nodejoins", ""),
             event("a", "update", "leases", ""),
             event("a", "watch", "nodejoins", ""),
+            said("ResponseStarted", "a", "watch", "certificatesigningrequests", ""),
+            event("a", "watch", "certificatesigningrequests", ""),
         ];
         let calls = Calls::count(&events, |user| user == "a");
         assert_eq!(calls.0.get("update nodejoins/status"), Some(&2));
-        assert!((calls.a_join(2) - 1.0).abs() < f64::EPSILON, "leases and watches are apart");
+        assert_eq!(calls.0.get("watch certificatesigningrequests"), Some(&1), "a watch is one call");
+        assert!((calls.a_join(2) - 1.5).abs() < f64::EPSILON, "leases and steady watches are apart");
     }
 }

@@ -3,13 +3,13 @@
 //! replica watches.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use berth_kubernetes::{ACCOUNT, Cluster, Component, NAMESPACE};
 
 use super::calls::Calls;
-use crate::bench::meter::{spent, until_quiet, wait};
+use crate::bench::meter::Meter;
 use crate::process::{Running, command};
 use crate::stage::Stage;
 
@@ -25,6 +25,9 @@ pub(super) enum Flow {
     /// Nobody comes: the smallest object for each machine is made, and its status
     /// written once. No server that keeps its joins in objects can cost less.
     Writes,
+    /// The same, and a request is made and approved by Berth's account, which
+    /// kube-controller-manager signs.
+    Requests,
 }
 
 impl Flow {
@@ -32,7 +35,8 @@ impl Flow {
     pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Kube, Self::Local];
 
     /// Those whose CPU is measured.
-    pub(super) const MEASURED: [Self; 4] = [Self::Plain, Self::Kube, Self::Local, Self::Writes];
+    pub(super) const MEASURED: [Self; 5] =
+        [Self::Plain, Self::Kube, Self::Local, Self::Writes, Self::Requests];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -40,13 +44,14 @@ impl Flow {
             Self::Kube => "berth kube",
             Self::Local => "berth local",
             Self::Writes => "two writes",
+            Self::Requests => "and a request",
         }
     }
 
     /// The most of the plain flow's CPU that it may cost.
     pub(super) const fn aim(self) -> Option<f64> {
         match self {
-            Self::Plain | Self::Writes => None,
+            Self::Plain | Self::Writes | Self::Requests => None,
             Self::Kube => Some(1.2),
             Self::Local => Some(0.5),
         }
@@ -97,7 +102,7 @@ impl<'a> Scene<'a> {
             vec!["--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", &endpoint];
         words.extend(["--kubeconfig", &account]);
         match flow {
-            Flow::Plain | Flow::Writes => return Ok(None),
+            Flow::Plain | Flow::Writes | Flow::Requests => return Ok(None),
             Flow::Kube => words.extend(["--signer", "kube"]),
             Flow::Local => {
                 words.extend(["--signer", "local", "--signer-certificate", &ca, "--signer-key", &key]);
@@ -106,43 +111,35 @@ impl<'a> Scene<'a> {
         Ok(Some(self.stage.start_server(&[], &words)?.0))
     }
 
+    /// Whose CPU is counted, in the order of [`PROCESSES`].
+    pub(super) fn processes(&self, server: Option<&Running>) -> Result<Vec<u32>> {
+        let cluster = [Component::ApiServer, Component::Etcd, Component::ControllerManager];
+        let cluster = cluster.into_iter().map(|component| self.cluster.process(component));
+        cluster.chain(server.map(|server| Ok(server.id()))).collect()
+    }
+
     /// Plays a leg.
     pub(super) fn play(&mut self, flow: Flow, nodes: usize, in_flight: usize) -> Result<Leg> {
         let server = self.server(flow)?;
         let token = match flow {
             Flow::Kube | Flow::Local => self.stage.mint(&["--uses", &(nodes + WARM).to_string()])?,
             Flow::Plain => self.bootstrap.to_owned(),
-            Flow::Writes => self.cluster.account_token()?,
+            Flow::Writes | Flow::Requests => self.cluster.account_token()?,
         };
-        let mut processes = vec![
-            self.cluster.process(Component::ApiServer)?,
-            self.cluster.process(Component::Etcd)?,
-            self.cluster.process(Component::ControllerManager)?,
-        ];
-        processes.extend(server.as_ref().map(Running::id));
-        self.crowd(flow, &token, WARM, WARM, 0)?;
-        until_quiet(&processes)?;
-        let all = || processes.iter().map(|process| spent(*process)).collect::<Result<Vec<Duration>>>();
-        let idle = || -> Result<Vec<f64>> {
-            let before = all()?;
-            wait(IDLE)?;
-            let parts = all()?.into_iter().zip(before);
-            Ok(parts.map(|(after, before)| (after - before).as_secs_f64() / IDLE.as_secs_f64()).collect())
-        };
-        let at_rest = idle()?;
+        let processes = self.processes(server.as_ref())?;
+        self.crowd(flow, &token, WARM, WARM, STAY)?;
+        let meter = Meter::at_rest(processes)?;
         let mut log = self.cluster.audit_from_now()?;
-        let (before, began) = (all()?, Instant::now());
+        let running = meter.start()?;
         let certificates = self.crowd(flow, &token, nodes, in_flight, STAY)?;
-        let (after, took) = (all()?, began.elapsed());
-        let spent = after.into_iter().zip(before).zip(at_rest);
-        let spent = spent.map(|((after, before), rest)| (after - before).saturating_sub(took.mul_f64(rest)));
+        let spent = running.spent()?;
         let calls = Calls::count(&log.events()?, |user| match flow {
             Flow::Plain => {
                 user.starts_with("system:bootstrap:") || SIGNERS.iter().any(|name| user.ends_with(name))
             }
-            Flow::Kube | Flow::Local | Flow::Writes => user == ACCOUNT,
+            Flow::Kube | Flow::Local | Flow::Writes | Flow::Requests => user == ACCOUNT,
         });
-        let leg = Leg { spent: spent.collect(), certificates, calls };
+        let leg = Leg { spent, certificates, calls };
         drop(server);
         self.clear(flow)?;
         Ok(leg)
@@ -152,8 +149,12 @@ impl<'a> Scene<'a> {
     fn crowd(&mut self, flow: Flow, token: &str, count: usize, in_flight: usize, stay: u64) -> Result<f64> {
         let mut generator = command(self.load);
         match flow {
-            Flow::Plain | Flow::Writes => {
-                let what = if flow == Flow::Plain { "plain" } else { "writes" };
+            Flow::Plain | Flow::Writes | Flow::Requests => {
+                let what = match flow {
+                    Flow::Writes => "writes",
+                    Flow::Requests => "requests",
+                    Flow::Plain | Flow::Kube | Flow::Local => "plain",
+                };
                 generator.args([what, "--api", &self.cluster.api().address().to_string()]);
                 generator.arg("--ca").arg(self.cluster.pki()?.ca_certificate());
             }
@@ -187,8 +188,6 @@ impl<'a> Scene<'a> {
 
 /// Machines that come before a leg is counted.
 const WARM: usize = 8;
-/// What a control plane at rest is looked at for.
-const IDLE: Duration = Duration::from_secs(2);
 /// Seconds in which what is written behind is written, and counted.
 const STAY: u64 = 6;
 const WITHIN: Duration = Duration::from_secs(180);
