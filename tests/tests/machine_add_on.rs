@@ -1,11 +1,7 @@
 //! The network of pods by an add-on of the cluster's: machines join with nothing of it,
 //! wait and say so, and become nodes once flannel has come by itself.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test stops where something is not as expected"
-)]
+#![expect(clippy::print_stdout, reason = "how long it took is worth a line")]
 
 use std::time::Duration;
 
