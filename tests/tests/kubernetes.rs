@@ -69,6 +69,8 @@ fn the_next_costs_few_calls(world: &mut KubernetesWorld, token: &str) {
     let own: Vec<&Value> = events.iter().filter(|event| event["user"]["username"] == ACCOUNT).collect();
     for event in &own {
         assert!(event["impersonatedUser"].is_null(), "no impersonation: {event:#}");
+        let name = event["userAgent"].as_str().unwrap_or_default();
+        assert!(name.starts_with("berth-server/"), "it says who it is: {event:#}");
     }
     let calls: Vec<String> = own
         .iter()
