@@ -167,7 +167,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::*;
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
         KeyUsagePurpose,
@@ -176,6 +175,8 @@ mod tests {
     use rustls::server::danger::ClientCertVerifier;
     use rustls::{CertificateError, Error, RootCertStore};
     use rustls_pki_types::{CertificateDer, UnixTime};
+
+    use super::*;
 
     /// A CA of this name, and its certificate.
     fn ca(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {

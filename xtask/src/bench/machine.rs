@@ -56,7 +56,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let uses = (options.rounds + 1).to_string();
     let token = stage.mint(&["--uses", &uses])?;
     println!("== Load of the machine before: {}", machine_load()?);
-    let mut scene = Scene::new(&stage, &world, &ground, &cluster, &seeded, &token);
+    let mut scene = Scene {
+        stage: &stage,
+        world: &world,
+        ground: &ground,
+        cluster: &cluster,
+        seeded: &seeded,
+        token: &token,
+        begun: 0,
+    };
     let mut books: [Vec<Leg>; 4] = std::array::from_fn(|_| Vec::new());
     for round in 0..=options.rounds {
         for (flow, book) in Flow::ALL.into_iter().zip(&mut books) {

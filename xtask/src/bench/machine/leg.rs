@@ -53,30 +53,21 @@ pub(super) struct Leg {
 
 /// Where legs are played.
 pub(super) struct Scene<'a> {
-    stage: &'a Stage,
-    world: &'a World,
-    ground: &'a Ground,
-    cluster: &'a Cluster,
-    seeded: &'a Seeded,
-    token: &'a str,
-    next: usize,
+    pub(super) stage: &'a Stage,
+    pub(super) world: &'a World,
+    pub(super) ground: &'a Ground,
+    pub(super) cluster: &'a Cluster,
+    pub(super) seeded: &'a Seeded,
+    /// Of many uses.
+    pub(super) token: &'a str,
+    /// How many legs were begun.
+    pub(super) begun: usize,
 }
 
-impl<'a> Scene<'a> {
-    pub(super) fn new(
-        stage: &'a Stage,
-        world: &'a World,
-        ground: &'a Ground,
-        cluster: &'a Cluster,
-        seeded: &'a Seeded,
-        token: &'a str,
-    ) -> Self {
-        Self { stage, world, ground, cluster, seeded, token, next: 0 }
-    }
-
+impl Scene<'_> {
     pub(super) fn play(&mut self, flow: Flow) -> Result<Leg> {
-        self.next += 1;
-        let name = format!("bench-{}", self.next);
+        self.begun += 1;
+        let name = format!("bench-{}", self.begun);
         let machine = self.machine(&name)?;
         let components = [Component::ApiServer, Component::Etcd, Component::ControllerManager];
         let processes: Result<Vec<u32>> =
