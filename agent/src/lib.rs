@@ -7,7 +7,6 @@ pub mod attendance;
 pub mod bundle;
 pub mod certificate;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod credential;
 mod files;

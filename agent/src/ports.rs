@@ -1,5 +1,5 @@
 //! What the phases need of the world, in verbs of the domain. Adapters stand in
-//! `host`, `vault`, `journal`, `clock` and `line`; each passes the same contract
+//! `host`, `vault`, `journal` and `line`; each passes the same contract
 //! suite as its in-memory double.
 
 #[cfg(any(test, feature = "doubles"))]
@@ -13,6 +13,7 @@ mod services;
 mod software;
 mod vault;
 
+pub use berth_program::clock::Clock;
 pub use changed::{Applied, ApplyError, Left, RolledBack, Undone};
 pub use file::FileError;
 pub use journal::{Journal, JournalEntry, Loaded, Standing};
@@ -56,10 +57,4 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Names the path that could not be put back.
     fn undo(&self, now: Timestamp) -> Result<Undone, ApplyError>;
-}
-
-/// What time it is: the only place that asks is its adapter.
-pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
 }

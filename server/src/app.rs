@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_program::clock::SystemClock;
 use berth_telemetry::Spans;
 use berth_telemetry::metrics::Metrics;
 use berth_telemetry::recent::Recent;
@@ -29,7 +30,6 @@ use self::backend::{Chore, Doing};
 use crate::admin::{self, Desk};
 use crate::attendance::{self, Lines};
 use crate::bundle::shelf::Shelf;
-use crate::clock::SystemClock;
 use crate::cluster::Sweep;
 use crate::console;
 use crate::health::{self, Checks, HealthCheck};

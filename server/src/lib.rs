@@ -9,7 +9,6 @@ pub mod app;
 pub mod attendance;
 pub mod bundle;
 pub mod cli;
-pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod console;

@@ -1,10 +1,11 @@
 //! What the phases need of the world, in verbs of the domain. Adapters stand in
-//! `cluster/`, `signer/` and `clock.rs`; each passes the same contract suite as
-//! its in-memory double.
+//! `cluster/` and `signer/`; each passes the same contract suite as its in-memory
+//! double.
 
 mod departures;
 mod software;
 
+pub use berth_program::clock::Clock;
 pub use departures::{Departures, Manner};
 pub(crate) use software::not_held;
 pub use software::{NoSoftware, Software, Transfer};
@@ -374,10 +375,4 @@ pub trait Trust: Send + Sync {
 
     /// The cluster's own: for kubelets and their kubeconfigs, PEM.
     fn cluster(&self) -> Arc<str>;
-}
-
-/// What time it is: the only place that asks is its adapter.
-pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
 }

@@ -21,7 +21,7 @@ use berth_domain::proof::{ChannelBinding, ProofInvalid, TokenKeys};
 use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, JoinToken, TokenRecord, Use};
 use berth_kubernetes::{Cluster, Options};
-use berth_server::clock::SystemClock;
+use berth_program::clock::SystemClock;
 use berth_server::cluster::bootstrap::{ApiSecrets, BootstrapTokens, MAKER, MOST_USES};
 use berth_server::cluster::memory::Memory;
 use berth_server::kubernetes::connect;

@@ -19,7 +19,7 @@ use berth_domain::name::{NamePattern, NodeName, PoolName};
 use berth_domain::node::{Binding, CertificateTerms, NodeRecord};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
-use berth_server::clock::ManualClock;
+use berth_program::clock::ManualClock;
 use berth_server::cluster::memory::Memory;
 use berth_server::join::authentication::Decoys;
 use berth_server::join::authorization::admit;

@@ -17,7 +17,7 @@ use berth_domain::node::CertificateTerms;
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
 use berth_kubernetes::{Cluster, Component, Options};
-use berth_server::clock::SystemClock;
+use berth_program::clock::SystemClock;
 use berth_server::join::authorization::Authorized;
 use berth_server::join::authorization::issued::check_issued;
 use berth_server::kubernetes::connect;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::phase::Phase;
+use berth_program::clock::SystemClock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -14,7 +15,6 @@ use super::{Context, Failure};
 use crate::attendance::{AttendWorld, Told};
 use crate::bundle::FileDepot;
 use crate::cli;
-use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::host::Machine;
 use crate::host::services::NodeServices;

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use berth_domain::phase::Phase;
+use berth_program::clock::SystemClock;
 
 use super::lock::{Lock, state_directory};
 use super::remembered::Remembered;
 use super::{Context, Failure};
 use crate::bundle::FileDepot;
 use crate::cli::{Form, Reset};
-use crate::clock::SystemClock;
 use crate::host::Machine;
 use crate::host::services::NodeServices;
 use crate::host::units::Systemd;

@@ -4,12 +4,12 @@
 use std::process::ExitCode;
 
 use berth_domain::phase::Phase;
+use berth_program::clock::SystemClock;
 
 use super::lock::Lock;
 use super::remembered::Remembered;
 use super::{Context, Failure, failure};
 use crate::cli;
-use crate::clock::SystemClock;
 use crate::journal::FileJournal;
 use crate::output::{self, State, Status, StatusView};
 use crate::ports::{Clock as _, Journal as _, JournalEntry, Standing, Vault as _};

@@ -2,7 +2,6 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails where something is not as expected")]
 
-mod clock;
 mod depot;
 mod host;
 mod journal;

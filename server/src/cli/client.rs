@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use berth_domain::diagnosis::Exit;
 use berth_domain::timestamp::Timestamp;
+use berth_program::clock::SystemClock;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::output::Failure;
-use crate::clock::SystemClock;
 use crate::ports::Clock as _;
 
 /// How long a server may take to answer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_domain::node::Readiness;
 use berth_domain::phase::Phase;
 use berth_kubernetes::{Cluster, Component, Options};
-use berth_server::clock::ManualClock;
+use berth_program::clock::ManualClock;
 use berth_server::cluster::kube::{Kube, Settings};
 use berth_server::ports::{Nodes, Observation, PortError, Tokens};
 use kube::api::{Api, DeleteParams};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use berth_domain::timestamp::Timestamp;
 use berth_kubernetes::{Cluster, Options};
-use berth_server::clock::ManualClock;
+use berth_program::clock::ManualClock;
 use berth_server::cluster::kube::objects::{JoinToken, MachineBan, NodeJoin, crds, crds_yaml};
 use berth_server::cluster::kube::{Kube, Settings};
 use berth_server::kubernetes::connect;

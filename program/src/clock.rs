@@ -1,10 +1,14 @@
-//! What time it is: the only file that asks the system.
+//! What time it is: the port, the only file that asks the system, and a clock for tests.
 
 use std::time::SystemTime;
 
 use berth_domain::timestamp::Timestamp;
 
-use crate::ports::Clock;
+/// What time it is.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +31,7 @@ mod manual {
 
     use berth_domain::timestamp::Timestamp;
 
-    use crate::ports::Clock;
+    use super::Clock;
 
     /// A clock that stands still until it is moved.
     #[derive(Debug)]
@@ -55,5 +59,32 @@ mod manual {
         fn now(&self) -> Timestamp {
             Timestamp::from_millis(self.0.load(Ordering::Relaxed))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn a_clock_does_not_run_backwards(clock: &dyn Clock) {
+        let first = clock.now();
+        assert!(clock.now() >= first);
+        assert!(first > "2026-01-01T00:00:00Z".parse().expect("a moment"), "a clock shows the present");
+    }
+
+    #[test]
+    fn the_system_s_clock_keeps_the_contract() {
+        a_clock_does_not_run_backwards(&SystemClock);
+    }
+
+    #[test]
+    fn the_manual_clock_keeps_the_contract_and_moves_when_it_is_moved() {
+        let start: Timestamp = "2026-11-23T19:00:00Z".parse().expect("a moment");
+        let clock = ManualClock::at(start);
+        a_clock_does_not_run_backwards(&clock);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(clock.now().since(start), Duration::from_secs(60));
     }
 }
