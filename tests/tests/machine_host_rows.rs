@@ -117,14 +117,24 @@ fn of_the_kubelet(place: &Place, machine: &Machine, join: &Running) {
     assert!(mend(&told).contains(&format!("kubectl taint node n1 {taint}-")), "{told:#}");
     place.cluster.kubectl(&["taint", "node", "n1", &format!("{taint}-")]).expect("the mend");
 
-    // 55: the kubelet serves on another address than its node speaks from, which nobody
-    // but a person can know to be its own.
+    // 55: the kubelet serves on another address than its node speaks from, which Berth
+    // cannot see to be its own; the operator's inventory says so.
     let told = place.told(join, "SERVING_NAME_UNPROVEN");
     assert_eq!(value(&told, "claimed"), OTHER_ADDRESS, "{told:#}");
     let request = value(&told, "request");
     assert!(mend(&told).contains(&format!("kubectl certificate approve {request}")), "{told:#}");
-    place.cluster.kubectl(&["certificate", "approve", request]).expect("the mend");
+    assert!(mend(&told).contains("give it to n1 in berth-server's inventory"), "{told:#}");
+    let inventory = json!({
+        "apiVersion": "config.berth.dev/v1alpha1", "kind": "NodeInventory",
+        "nodes": [{ "name": "n1", "addresses": [OTHER_ADDRESS] }],
+    });
+    std::fs::write(&place.inventory, inventory.to_string()).expect("the mend");
     eventually("the node is Ready", TOLD, || join.stdout().contains("\"type\":\"result\"").then_some(()));
+    let reason = "jsonpath={.status.conditions[0].reason}: {.status.conditions[0].message}";
+    assert_eq!(
+        place.kubectl(&["get", "csr", request, "-o", reason]),
+        format!("BerthInventory: each name is the node's own: the inventory gives it {OTHER_ADDRESS}")
+    );
 }
 
 /// The kernel lacks a module, does not let itself be set, and swaps.

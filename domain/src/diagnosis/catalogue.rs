@@ -87,7 +87,7 @@ pub(super) const fn cause(code: Code) -> &'static str {
         }
         Code::PodRoutesNotLaid => "the routes to the pods of other nodes could not be laid: {error}",
         Code::ServingNameUnproven => {
-            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
+            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}[; what the inventory's file says now is not in force: {inventory}]"
         }
         Code::DisruptionBudgetReached => "the pod {pod} may not be evicted from {name} yet: {message}",
         Code::PodsEnding => "{count} pod(s) on {name} have not ended yet: {pods}",
@@ -227,7 +227,7 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "install ip and nft where one is missing (packages iproute2 and nftables); nodes whose pods the agent connects must be on one network, without a router in between"
         }
         Code::ServingNameUnproven => {
-            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if it is the node's own all the same, give it to {name} in berth-server's inventory (kubernetes.inventory), or approve this one request by hand: kubectl certificate approve {request}"
         }
         Code::DisruptionBudgetReached => {
             "bring up more pods of its kind elsewhere, or loosen the budget: kubectl get poddisruptionbudgets --namespace {namespace}; the leave goes on by itself. To go all the same: berth-agent leave --no-drain"
