@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
     use crate::host::cri::{VersionRequest, VersionResponse};
-    use crate::host::survey::{complete, survey};
+    use crate::host::survey::{Versions, complete, survey};
 
     /// A container runtime that gives one answer.
     #[derive(Clone)]
@@ -112,8 +112,9 @@ mod tests {
         let server = tonic::transport::Server::builder()
             .add_service(FakeRuntime(answer))
             .serve_with_incoming(UnixListenerStream::new(listener));
+        let versions = Versions::default();
         tokio::select! {
-            facts = complete(&roots) => facts.runtimes.into_iter().next().expect("a runtime"),
+            facts = complete(&roots, &versions) => facts.runtimes.into_iter().next().expect("a runtime"),
             ended = server => panic!("the runtime ended: {ended:?}"),
         }
     }
