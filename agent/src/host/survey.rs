@@ -25,6 +25,7 @@ use berth_domain::facts::HostFacts;
 
 pub(in crate::host) use images::archives;
 pub use installed::installed;
+pub(in crate::host) use kernel::{INOTIFY_INSTANCES, sysctl};
 pub(in crate::host) use node::{KUBELETS, SOCKETS, program};
 pub(in crate::host) use read::{find, lines};
 pub use storage::STATE_DIRECTORY;

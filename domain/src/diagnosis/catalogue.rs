@@ -17,6 +17,10 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::SysctlWrong => "{sysctl} is {found} and must be {wanted}",
         Code::RuntimeMissing => "no container runtime answers on {sockets}",
         Code::CriDisabled => "{runtime} runs on {socket} with its CRI plugin switched off",
+        Code::CriFailed => "{runtime} runs on {socket} and could not load its CRI plugin: {error}",
+        Code::InotifyExhausted => {
+            "{runtime} runs on {socket} and could not load its CRI plugin, as its user's inotify instances are all taken (fs.inotify.max_user_instances is {found}): {error}"
+        }
         Code::KubeletMissing => "no kubelet was found in {paths}",
         Code::KubeletUnfit => "the kubelet {path} cannot run as this node: {problem}",
         Code::PortTaken => "port {port} is held by {holder}",
@@ -126,6 +130,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::RuntimeMissing => "install and start containerd 2 or newer[: {install}]",
         Code::CriDisabled => {
             "take \"cri\" out of disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd"
+        }
+        Code::CriFailed => {
+            "correct what it names, mostly in /etc/containerd/config.toml, then systemctl restart containerd"
+        }
+        Code::InotifyExhausted => {
+            "sysctl -w fs.inotify.max_user_instances={wanted} && echo fs.inotify.max_user_instances={wanted} >/etc/sysctl.d/91-inotify.conf && systemctl restart containerd"
         }
         Code::KubeletMissing => "install the kubelet of the cluster's version[: {install}]",
         Code::KubeletUnfit => "install the kubelet {wanted}",

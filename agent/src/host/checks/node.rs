@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use berth_domain::diagnosis::Code;
+use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::{Directory, HostFacts, Leftover, Owner, Runtime, RuntimeState};
+use berth_domain::phase::Phase;
 use berth_domain::quantity::Quantity;
 
 use super::machine::found;
 use super::{CheckId, CheckPolicy, Verdict};
+use crate::host::cri::unserved;
 use crate::host::survey;
 
 pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
@@ -20,11 +22,7 @@ pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
         return Verdict::Good(named(runtime));
     }
     if let Some(runtime) = in_state(RuntimeState::CriDisabled) {
-        return Verdict::Odd {
-            finding: named(runtime),
-            told: format!("{} runs on {} with its CRI plugin switched off", runtime.name, runtime.socket),
-            mend: "take \"cri\" out of disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
-        };
+        return Verdict::Bad(no_cri(facts, runtime, Phase::Initialization));
     }
     if let Some(runtime) = in_state(RuntimeState::SocketFound) {
         return Verdict::Odd {
@@ -36,6 +34,12 @@ pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
     let silent: Vec<&str> = facts.runtimes.iter().map(|runtime| runtime.socket.as_str()).collect();
     let sockets = if silent.is_empty() { survey::SOCKETS.map(|(_, socket)| socket).to_vec() } else { silent };
     Verdict::Bad(found(Code::RuntimeMissing).with("sockets", sockets.join(", ")))
+}
+
+/// Why a runtime that answers serves no CRI.
+pub(super) fn no_cri(facts: &HostFacts, runtime: &Runtime, phase: Phase) -> Diagnosis {
+    let instances = facts.sysctls.get(survey::INOTIFY_INSTANCES).map(String::as_str);
+    unserved(phase, (&runtime.name, &runtime.socket), runtime.problem.as_deref(), instances)
 }
 
 pub(super) fn kubelet(facts: &HostFacts, _: &CheckPolicy) -> Verdict {

@@ -47,6 +47,7 @@ pub(super) fn runtimes(roots: &Roots) -> Vec<Runtime> {
             socket: (*socket).to_owned(),
             version: None,
             state: RuntimeState::SocketFound,
+            problem: None,
         })
         .collect()
 }
