@@ -78,11 +78,11 @@ pub(super) fn tool(facts: &HostFacts, any_of: &[&str], package: &'static str) ->
 }
 
 pub(super) fn kubelet_port(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
-    let Some(port) = facts.ports.iter().find(|port| port.port == KUBELET_PORT) else {
-        return Verdict::Good(vec![("port", KUBELET_PORT.to_string())]);
+    let Some(port) = facts.ports.iter().find(|port| port.port == survey::KUBELET_PORT) else {
+        return Verdict::Good(vec![("port", survey::KUBELET_PORT.to_string())]);
     };
     let holder = port.holder.as_ref().map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
-    Verdict::Bad(found(Code::PortTaken).with("port", KUBELET_PORT).with("holder", holder))
+    Verdict::Bad(found(Code::PortTaken).with("port", survey::KUBELET_PORT).with("holder", holder))
 }
 
 /// Looks at the fullest of the directories that pods and images fill.
@@ -151,8 +151,6 @@ pub(super) fn leftovers(facts: &HostFacts, policy: &CheckPolicy) -> Verdict {
 pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{}Mi", bytes >> 20)
 }
-
-const KUBELET_PORT: u16 = 10250;
 
 /// The directories that pods and images fill.
 const FILLED: [&str; 2] = ["/var/lib/kubelet", "/var/lib/containerd"];
