@@ -36,7 +36,8 @@ pub(super) struct SeenUnit {
     pub(super) said: Option<String>,
 }
 
-/// The causes, nearest to the root first: without a runtime there is no pod network.
+/// The causes, nearest to the root first: without CRI a kubelet ends at once, without a
+/// runtime there is no pod network.
 pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
     let ended = seen.units.iter().filter(|unit| unit.failing).map(|unit| ended(unit, phase));
     let mut causes: Vec<Diagnosis> = ended.collect();
@@ -50,7 +51,7 @@ pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
                 Unserved::Off | Unserved::Silent => None,
             };
             let runtime = ("containerd", crate::plan::SOCKET);
-            causes.push(unserved(phase, runtime, problem, seen.inotify.as_deref()));
+            causes.insert(0, unserved(phase, runtime, problem, seen.inotify.as_deref()));
         }
         Err(Unserved::Silent) => {
             causes.push(Diagnosis::new(Code::RuntimeMissing, phase).with("sockets", crate::plan::SOCKET));
@@ -179,7 +180,9 @@ mod tests {
         assert_eq!(codes(&Seen { runtime: Err(Unserved::Silent), ..well() }), [Code::RuntimeMissing]);
         assert_eq!(codes(&Seen { runtime: Err(Unserved::Off), ..well() }), [Code::CriDisabled]);
         let failed = Unserved::Failed("no such runtime".to_owned());
-        assert_eq!(codes(&Seen { runtime: Err(failed), ..well() }), [Code::CriFailed]);
+        let ended = vec![unit(KUBELET, "activating", "auto-restart", Some("no CRI"))];
+        let seen = Seen { units: ended, runtime: Err(failed), ..well() };
+        assert_eq!(codes(&seen), [Code::CriFailed, Code::KubeletFailing]);
     }
 
     #[test]
