@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod checks;
+pub mod firewall;
 pub mod services;
 pub mod survey;
 pub mod units;

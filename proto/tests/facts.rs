@@ -295,6 +295,7 @@ impl Dice {
             socket: self.text(),
             version: self.words(),
             state: self.one_of(&[SocketFound, Answers, CriDisabled, Silent]),
+            problem: self.words(),
         }
     }
 

@@ -4,6 +4,7 @@
 mod backend;
 mod bundle;
 mod first_token;
+mod inventory;
 mod observer;
 mod pools;
 mod serving;
@@ -43,6 +44,7 @@ use crate::signer::metered::Metered;
 use crate::trust::Bundles;
 
 pub use bundle::{own_authority, trusted};
+pub use inventory::check_inventory;
 pub use settings::{Backend, Kubernetes, ServingFiles, Settings, SignerFiles};
 
 /// How long agents' last spans have to leave.

@@ -23,6 +23,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 
 use self::options::{Options, given};
 use self::output::{Failure, Format, Output};
+use crate::app::check_inventory;
 use crate::config::{Config, PRINT_DEFAULTS, read};
 
 /// The version, with the commit where the build names one.
@@ -149,6 +150,7 @@ fn run(cli: &Cli, matches: &ArgMatches, output: &mut Output) -> Result<(), Failu
         Command::Config(ConfigCommand::Check { options, output: format }) => {
             let config = resolve(cli, matches, options)?;
             serving::check_filter(&config.telemetry)?;
+            check_inventory(&config.settings).map_err(Failure::usage)?;
             output.settings(&config.rows, *format)
         }
         Command::Config(ConfigCommand::PrintDefaults) => output.text(PRINT_DEFAULTS),

@@ -54,6 +54,8 @@ pub struct Given {
     pub bootstrap_tokens: Said<bool>,
     /// `kubernetes.providerID`.
     pub provider_id: Said<String>,
+    /// `--inventory`.
+    pub inventory: Said<PathBuf>,
     /// `--signer-certificate`.
     pub signer_certificate: Said<PathBuf>,
     /// `--signer-key`.

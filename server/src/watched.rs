@@ -1,6 +1,6 @@
-//! Files that others replace while the server runs: certificates and keys. Mounted
-//! Secrets are swapped by a symlink above the file, so what is compared is the
-//! file that a path leads to.
+//! Files that others replace while the server runs: certificates, keys, the inventory of
+//! nodes. Mounted Secrets and ConfigMaps are swapped by a symlink above the file, so what
+//! is compared is the file that a path leads to.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -51,14 +51,30 @@ pub struct Unreadable {
     cause: std::io::Error,
 }
 
+impl Unreadable {
+    /// Whether no file is there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.cause.kind() == std::io::ErrorKind::NotFound
+    }
+}
+
 /// A text file of reasonable size; wiped when dropped, as it may be a key.
 ///
 /// # Errors
 /// It cannot be read, is no text, or is no file.
 pub fn read(path: &Path) -> Result<zeroize::Zeroizing<String>, Unreadable> {
+    read_at_most(path, LARGEST)
+}
+
+/// The same with a bound of its own, in bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at_most(path: &Path, most: u64) -> Result<zeroize::Zeroizing<String>, Unreadable> {
     let wrong = |cause| Unreadable { path: path.to_owned(), cause };
     let size = std::fs::metadata(path).map_err(wrong)?;
-    if !size.is_file() || size.len() > LARGEST {
+    if !size.is_file() || size.len() > most {
         return Err(wrong(std::io::ErrorKind::InvalidInput.into()));
     }
     std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(wrong)

@@ -2,7 +2,7 @@
 //! for a join to meet it, the place asks both sides what they say.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth_kubernetes::{Cluster, NAMESPACE, Options};
@@ -44,6 +44,8 @@ pub struct Place {
     pub api: String,
     /// A token.
     pub token: String,
+    /// Where the server looks for its inventory of nodes; nothing lies there yet.
+    pub inventory: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -75,6 +77,7 @@ impl Place {
             &address,
         ]);
         server.args(["--join-listen", &address, "--health-listen", &health.to_string()]);
+        server.args(["--inventory", &at("inventory.yaml")]);
         world.start_process("berth-server", server).expect("a server");
         eventually("the server is ready", TOLD, || {
             http_get(health, "/readyz").filter(|(code, _)| *code == 200)
@@ -83,7 +86,8 @@ impl Place {
         operator.args(["token", "create", "-o", "json", "--admin-socket", &at("admin.sock")]);
         let made = Running::start_command(operator, |_| {}).wait(TOLD).expect_success().json();
         let token = made["token"].as_str().expect("a token").to_owned();
-        Self { cluster, address, api, token, _folder: folder }
+        let inventory = folder.path().join("inventory.yaml");
+        Self { cluster, address, api, token, inventory, _folder: folder }
     }
 
     /// Changes what the profile says of kubelets.

@@ -11,14 +11,18 @@
 use std::thread;
 use std::time::Duration;
 
-use berth_kubernetes::Deed;
+use berth_kubernetes::{Cluster, Deed};
 use berth_machine::{CONTROL, Machine};
 use berth_tests::{Inventory, LEAVING, MachineWorld, Running, eventually, leaving_right, pod_on};
 use serde_json::{Value, json};
 
 #[test]
 fn bare_machines_become_nodes_that_run_pods_and_are_given_back() {
-    let Some(world) = MachineWorld::start() else { return };
+    let folder = tempfile::tempdir().expect("a directory");
+    let inventory = folder.path().join("inventory.yaml");
+    std::fs::write(&inventory, of_n2_alone().to_string()).expect("an inventory");
+    let configuration = |_: &Cluster| json!({ "kubernetes": { "inventory": inventory } });
+    let Some(world) = MachineWorld::with(configuration) else { return };
     let (one, other) = (world.machine("n1"), world.machine("n2"));
     let before = Inventory::of(&one);
 
@@ -98,6 +102,9 @@ fn a_node_that_claims_what_is_not_its_own_gets_nothing(world: &MachineWorld, one
         [own.as_str(), "kubernetes"],
         [own.as_str(), "*.example"],
         [own.as_str(), "n2"],
+        // One that the inventory gives to another node, and one that it gives to nobody.
+        [OF_N2, "n1"],
+        [OF_NOBODY, "n1"],
     ];
     for (number, claim) in claims.iter().enumerate() {
         let name = format!("false-{number}");
@@ -112,6 +119,14 @@ fn a_node_that_claims_what_is_not_its_own_gets_nothing(world: &MachineWorld, one
         assert_eq!(request["status"], json!({}), "{claim:?}");
         world.kubectl(&["delete", "certificatesigningrequest", &name]);
     }
+}
+
+/// An inventory that knows of one address, and whose it is.
+fn of_n2_alone() -> Value {
+    json!({
+        "apiVersion": "config.berth.dev/v1alpha1", "kind": "NodeInventory",
+        "nodes": [{ "name": "n2", "addresses": [OF_N2] }],
+    })
 }
 
 /// A rightful request waits for the rule that lets the server approve it, and for
@@ -237,5 +252,8 @@ fn it_leaves_once_its_pods_may_go(world: &MachineWorld, one: &Machine) {
 
 /// The promise of docs/diagnosis.md, by an agent that says how it stands now and then.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
+/// Addresses that no machine here has (RFC 5737).
+const OF_N2: &str = "203.0.113.8";
+const OF_NOBODY: &str = "203.0.113.9";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

@@ -68,7 +68,9 @@ fn of_the_kernel(place: &Place, machine: &Machine, join: &Running) {
     place.set_profile(&json!({ "failCgroupV1": false }));
 }
 
-/// Rows 5 and 6: there is no runtime; then there is one that its owner has set, wrongly.
+/// Rows 5 and 6: there is no runtime; then there is one that its owner has set, wrongly:
+/// its CRI plugin is switched off, then it cannot load for a setting, then for want of
+/// inotify instances. Those are the whole host's, so the unit is refused them alone.
 fn of_the_runtime(place: &Place, machine: &Machine, join: &Running, ground: &Ground) {
     let told = place.told(join, "RUNTIME_MISSING"); // 5
     assert!(value(&told, "sockets").contains("/run/containerd/containerd.sock"), "{told:#}");
@@ -76,10 +78,10 @@ fn of_the_runtime(place: &Place, machine: &Machine, join: &Running, ground: &Gro
     put_runtime(machine, ground);
     let configuration = format!(
         "disabled_plugins = ['io.containerd.grpc.v1.cri']\n{CONTAINERD}\
+         [plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = 'nothing'\n\
          [plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = '{PAUSE}'\n"
     );
-    let unit =
-        "[Service]\nType=notify\nExecStart=/usr/local/bin/containerd\nDelegate=yes\nKillMode=process\n";
+    let unit = "[Service]\nType=notify\nExecStart=/usr/local/bin/containerd\nDelegate=yes\nKillMode=process\nSystemCallFilter=~inotify_init1:EMFILE\n";
     machine
         .sh(&format!(
             "mkdir -p /etc/containerd /etc/cni/net.d; printf '%s' {} >/etc/cni/net.d/10-test.conflist
@@ -95,8 +97,23 @@ fn of_the_runtime(place: &Place, machine: &Machine, join: &Running, ground: &Gro
     assert_eq!(value(&told, "socket"), "/run/containerd/containerd.sock", "{told:#}");
     assert!(mend(&told).contains("disabled_plugins"), "{told:#}");
     machine
+        .sh("sed -i /disabled_plugins/d /etc/containerd/config.toml; systemctl restart containerd")
+        .expect("the mend");
+
+    let told = place.told(join, "CRI_FAILED");
+    assert!(value(&told, "error").contains("nothing"), "the setting that is at fault: {told:#}");
+    machine
+        .sh("sed -i /default_runtime_name/d /etc/containerd/config.toml; systemctl restart containerd")
+        .expect("the mend");
+
+    let told = place.told(join, "INOTIFY_EXHAUSTED");
+    let limit = machine.sh("cat /proc/sys/fs/inotify/max_user_instances").expect("the kernel's limit");
+    assert_eq!(value(&told, "found"), limit.trim(), "{told:#}");
+    assert!(mend(&told).starts_with("sysctl -w fs.inotify.max_user_instances="), "{told:#}");
+    machine
         .sh(&format!(
-            "sed -i /disabled_plugins/d /etc/containerd/config.toml; systemctl restart containerd
+            "sed -i /SystemCallFilter/d /etc/systemd/system/containerd.service; systemctl daemon-reload
+            systemctl restart containerd
             ctr --namespace k8s.io images import /root/pause.tar >/dev/null
             ctr --namespace k8s.io images tag {PAUSE} registry.k8s.io/pause:3.10.2"
         ))
@@ -117,14 +134,24 @@ fn of_the_kubelet(place: &Place, machine: &Machine, join: &Running) {
     assert!(mend(&told).contains(&format!("kubectl taint node n1 {taint}-")), "{told:#}");
     place.cluster.kubectl(&["taint", "node", "n1", &format!("{taint}-")]).expect("the mend");
 
-    // 55: the kubelet serves on another address than its node speaks from, which nobody
-    // but a person can know to be its own.
+    // 55: the kubelet serves on another address than its node speaks from, which Berth
+    // cannot see to be its own; the operator's inventory says so.
     let told = place.told(join, "SERVING_NAME_UNPROVEN");
     assert_eq!(value(&told, "claimed"), OTHER_ADDRESS, "{told:#}");
     let request = value(&told, "request");
     assert!(mend(&told).contains(&format!("kubectl certificate approve {request}")), "{told:#}");
-    place.cluster.kubectl(&["certificate", "approve", request]).expect("the mend");
+    assert!(mend(&told).contains("give it to n1 in berth-server's inventory"), "{told:#}");
+    let inventory = json!({
+        "apiVersion": "config.berth.dev/v1alpha1", "kind": "NodeInventory",
+        "nodes": [{ "name": "n1", "addresses": [OTHER_ADDRESS] }],
+    });
+    std::fs::write(&place.inventory, inventory.to_string()).expect("the mend");
     eventually("the node is Ready", TOLD, || join.stdout().contains("\"type\":\"result\"").then_some(()));
+    let reason = "jsonpath={.status.conditions[0].reason}: {.status.conditions[0].message}";
+    assert_eq!(
+        place.kubectl(&["get", "csr", request, "-o", reason]),
+        format!("BerthInventory: each name is the node's own: the inventory gives it {OTHER_ADDRESS}")
+    );
 }
 
 /// The kernel lacks a module, does not let itself be set, and swaps.

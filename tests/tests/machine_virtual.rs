@@ -24,7 +24,9 @@ fn a_virtual_machine_becomes_a_node_is_given_back_and_comes_again_through_a_powe
     its_kernel_is_its_own(&machine);
     let before = Inventory::of(&machine);
 
+    machine.sh("sysctl -q -w fs.inotify.max_user_instances=1").expect("nothing is left of them");
     world.join(&machine);
+    its_inotify_instances_are_used_up(&world, &machine);
     println!("bare to Ready: {:?}", world.ready(&machine));
     let set_up = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge/bridge-nf-call-iptables; \
         grep -cE '^(overlay|br_netfilter) ' /proc/modules";
@@ -67,6 +69,23 @@ fn its_kernel_is_its_own(machine: &Machine) {
     let release = machine.sh("uname -r").expect("a shell");
     let hosts = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the host's kernel");
     assert_ne!(release, hosts);
+}
+
+/// The runtime that the bundle brings cannot load its CRI plugin, and the mend that the
+/// operator reads helps: the same join goes on.
+fn its_inotify_instances_are_used_up(world: &MachineWorld, machine: &Machine) {
+    let why = eventually("INOTIFY_EXHAUSTED is said", SOON, || {
+        let told = machine.sh("systemctl show --property=StatusText berth-agent").ok()?;
+        let joins = world.server.admin_json(&["joins", "list"]);
+        let why = joins.pointer("/joins/0/diagnosis").cloned()?;
+        let code = why.pointer("/code")?.as_str()?;
+        (code == "INOTIFY_EXHAUSTED" && told.contains(code)).then_some(why)
+    });
+    let text = |pointer: &str| why.pointer(pointer).and_then(|text| text.as_str()).unwrap_or_default();
+    assert_eq!((text("/values/found"), text("/values/wanted")), ("1", "1024"), "{why:#}");
+    machine.sh(text("/mend")).expect("the mend");
+    let lasts = "cat /etc/sysctl.d/91-inotify.conf && rm /etc/sysctl.d/91-inotify.conf";
+    assert_eq!(machine.sh(lasts).expect("it lasts"), "fs.inotify.max_user_instances=1024\n");
 }
 
 /// It has an address of its node's range, answers there, logs, and takes commands.

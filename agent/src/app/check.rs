@@ -9,14 +9,18 @@ use super::{Context, Failure, failure, token};
 use crate::cli::{Check, CheckForm};
 use crate::host::apply::Files;
 use crate::host::checks::{self, Outcome};
-use crate::host::survey::{self, Roots};
+use crate::host::firewall;
+use crate::host::survey::{self, Roots, Versions};
 use crate::output;
 
 /// Surveys the machine and says what is to be mended before a join.
 pub(super) async fn run(with: &Context<'_>, asked: &Check) -> Result<ExitCode, Failure> {
-    let facts = survey::complete(&Roots::machine(with.root)).await;
+    let facts = survey::complete(&Roots::machine(with.root), &Versions::default()).await;
     let files = Files::below(with.root).map_err(Failure::State)?;
-    let results = Preflight::new(with, files).results(&facts);
+    let mut results = Preflight::new(with, files).results(&facts);
+    if with.live() {
+        results.push(checks::firewall(&firewall::look(&facts).await));
+    }
     match asked.output {
         CheckForm::Text => output::say(&checks::render(&results, output::style())),
         CheckForm::Json => output::say_pretty(&checks::report(&results)),

@@ -12,6 +12,7 @@ use crate::bundle::FileDepot;
 use crate::certificate::authority_keys;
 use crate::cli::{Plan, PlanForm};
 use crate::host::Machine;
+use crate::host::firewall;
 use crate::host::services::NodeServices;
 use crate::host::units::Systemd;
 use crate::output;
@@ -37,11 +38,22 @@ pub(super) async fn run(with: &Context<'_>, asked: &Plan) -> Result<ExitCode, Fa
     }
     .map_err(Failure::Output)?;
     if !with.quiet {
+        if with.live() {
+            tell_of_firewalls(&facts).await;
+        }
         output::tell(&output::note(
             "the node's own files follow from the server's profile, and its software from the bundle that this names; a join fetches both",
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A join opens no firewall: what is shut, and the command that opens it.
+async fn tell_of_firewalls(facts: &HostFacts) {
+    let seen = firewall::look(facts).await;
+    let Some(told) = seen.told() else { return };
+    let mend = seen.mend().map(|mend| format!("; a join leaves it so. To open it: {mend}"));
+    output::tell(&output::note(&format!("{told}{}", mend.unwrap_or_default())));
 }
 
 /// What the bundle of the last join brings: known once a machine has asked for it, and

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 
+use super::firewall::Firewall;
+
 pub use fits::fits;
 pub use id::{CheckId, Group, NotACheck, ignored};
 pub use render::{Report, Style, render, report};
@@ -93,10 +95,17 @@ pub fn run(facts: &HostFacts, policy: &CheckPolicy) -> Vec<CheckResult> {
     CheckId::ALL.into_iter().filter(|id| applies(*id, policy)).map(|id| check(id, facts, policy)).collect()
 }
 
-/// Runs one check.
+/// What the machine's firewalls shut, as a check: a hint, as only who owns the machine
+/// knows whether the API server is to come in. No fact of a survey tells it, as it takes
+/// programs to see.
 #[must_use]
-pub fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResult {
-    let good = CheckResult {
+pub fn firewall(seen: &Firewall) -> CheckResult {
+    let outcome = if seen.is_clear() { Outcome::Ok } else { Outcome::Warning };
+    CheckResult { outcome, told: seen.told(), mend: seen.mend(), ..good(CheckId::Firewall) }
+}
+
+fn good(id: CheckId) -> CheckResult {
+    CheckResult {
         id,
         group: id.group(),
         description: id.description(),
@@ -106,7 +115,13 @@ pub fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResul
         mend: None,
         diagnosis: None,
         ignored: false,
-    };
+    }
+}
+
+/// Runs one check.
+#[must_use]
+pub fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResult {
+    let good = good(id);
     match rule(id)(facts, policy) {
         Verdict::Good(finding) => CheckResult { finding: owned(finding), ..good },
         Verdict::Odd { finding, told, mend } => {
@@ -163,9 +178,10 @@ fn owned(finding: Finding) -> BTreeMap<String, String> {
     finding.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Below a directory, the agent needs the rights to write there and no others.
+/// Below a directory, the agent needs the rights to write there and no others. What
+/// [`firewall`] is about is no fact.
 fn applies(id: CheckId, policy: &CheckPolicy) -> bool {
-    policy.live || id != CheckId::IsPrivilegedUser
+    id != CheckId::Firewall && (policy.live || id != CheckId::IsPrivilegedUser)
 }
 
 /// How grave a bad finding is before a server is asked. What a join itself stumbles
@@ -188,7 +204,8 @@ fn severity(id: CheckId, policy: &CheckPolicy) -> Outcome {
         | CheckId::ToolMount
         | CheckId::ToolConntrack
         | CheckId::ToolPacketFilter
-        | CheckId::Port10250 => false,
+        | CheckId::Port10250
+        | CheckId::Firewall => false,
     };
     if fatal { Outcome::Failed } else { Outcome::Warning }
 }
@@ -217,6 +234,7 @@ fn rule(id: CheckId) -> fn(&HostFacts, &CheckPolicy) -> Verdict {
             |facts, _| node::tool(facts, &["iptables", "nft"], "iptables or nftables")
         }
         CheckId::Port10250 => node::kubelet_port,
+        CheckId::Firewall => |_, _| Verdict::unread("the packet filter"),
         CheckId::DiskSpace => node::disk_space,
         CheckId::Leftovers => node::leftovers,
     }

@@ -2,6 +2,8 @@
 //! (`runtime.v1`, k8s.io/cri-api/pkg/apis/runtime/v1/api.proto), with the fields that
 //! it reads. The others are passed over.
 
+mod unserved;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+
+pub(super) use unserved::{Unserved, unserved};
 
 /// The largest answer, in bytes: a list of some thousand pods.
 const LARGEST_ANSWER: usize = 4 << 20;
@@ -107,7 +111,7 @@ impl Cri {
 }
 
 /// Whether it says that CRI is switched off.
-pub(super) fn is_disabled(status: &Status) -> bool {
+fn is_disabled(status: &Status) -> bool {
     status.code() == Code::Unimplemented
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use berth_domain::facts::HostFacts;
@@ -9,7 +10,7 @@ use berth_domain::timestamp::Timestamp;
 
 use super::apply::Files;
 use super::kernel::Kernel;
-use super::survey::{self, Roots};
+use super::survey::{self, Roots, Versions};
 use crate::plan::{Installed, Plan, Seen};
 use crate::ports::{Applied, ApplyError, Host, Undone};
 
@@ -19,6 +20,7 @@ pub struct Machine {
     roots: Roots,
     files: Files,
     kernel: Kernel,
+    versions: Arc<Versions>,
 }
 
 impl Machine {
@@ -29,7 +31,7 @@ impl Machine {
     pub fn at(root: &Path) -> io::Result<Self> {
         let (roots, files) = (Roots::machine(root), Files::below(root)?);
         let kernel = Kernel::new(files.tree(), &roots.proc, root == Path::new("/"));
-        Ok(Self { roots, files, kernel })
+        Ok(Self { roots, files, kernel, versions: Arc::default() })
     }
 
     /// The files below its root.
@@ -42,7 +44,7 @@ impl Machine {
 #[async_trait]
 impl Host for Machine {
     async fn survey(&self) -> HostFacts {
-        survey::complete(&self.roots).await
+        survey::complete(&self.roots, &self.versions).await
     }
 
     fn installed(&self) -> Installed {

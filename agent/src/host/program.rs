@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::survey;
 
-/// The most of a program's output that is kept, in bytes.
-const LONGEST_OUTPUT: u64 = 64 << 10;
+/// The most of a program's output that is kept, in bytes: the rules of a packet filter.
+const LONGEST_OUTPUT: u64 = 1 << 20;
 
 /// Between two looks whether a program has ended.
 const STEP: Duration = Duration::from_millis(5);

@@ -25,7 +25,8 @@ use tokio::time::{Instant, sleep};
 use self::judge::{Seen, SeenUnit};
 use self::probes::Probes;
 use self::record::Record;
-use super::cri::Cri;
+use super::cri::{Cri, Unserved};
+use super::survey;
 use super::units::{UnitState, Units, UnitsError};
 use crate::files::Tree;
 use crate::plan::{CONTAINERD, Expected, Live, Plan};
@@ -148,15 +149,19 @@ impl NodeServices {
                 units.push(self.seen_unit(name, state, said));
             }
         }
-        let asked = async { Cri::reach(Path::new(&expected.socket)).await?.conditions().await };
+        let asked = async {
+            let line = Cri::reach(Path::new(&expected.socket)).await;
+            let mut line = line.map_err(|_| Unserved::Silent)?;
+            match line.conditions().await {
+                Ok(conditions) => Ok(conditions),
+                Err(status) => Err(line.unserved(&status).await),
+            }
+        };
         let conditions = tokio::time::timeout(ANSWER, asked).await;
         Seen {
             units,
-            runtime: match conditions {
-                Ok(Ok(conditions)) => Ok(conditions),
-                Ok(Err(status)) => Err(Some(status)),
-                Err(_) => Err(None),
-            },
+            runtime: conditions.unwrap_or(Err(Unserved::Silent)),
+            inotify: survey::sysctl(Path::new("/proc"), survey::INOTIFY_INSTANCES),
             network_files: judge::network_files(),
             api: self.probes.api(),
             image: self.probes.image(),

@@ -17,6 +17,7 @@ mod ports;
 mod read;
 mod storage;
 mod system;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,12 @@ use berth_domain::facts::HostFacts;
 
 pub(in crate::host) use images::archives;
 pub use installed::installed;
+pub(in crate::host) use kernel::{INOTIFY_INSTANCES, sysctl};
 pub(in crate::host) use node::{KUBELETS, SOCKETS, program};
+pub(in crate::host) use ports::KUBELET_PORT;
 pub(in crate::host) use read::{find, lines};
 pub use storage::STATE_DIRECTORY;
+pub use versions::Versions;
 
 /// Where a survey looks. Facts about the machine come from the live system;
 /// only what depends on the directory that files are applied to (space,
@@ -96,12 +100,13 @@ pub fn survey(roots: &Roots) -> HostFacts {
 
 /// Surveys the machine, then asks what only others know: the versions of the
 /// runtimes found (CRI `Version`, at most 1 s) and of the kubelet (at most 2 s),
-/// the TPM's endorsement key (at most 1 s), all at once.
-pub async fn complete(roots: &Roots) -> HostFacts {
+/// the TPM's endorsement key (at most 1 s), all at once. A program that `versions` has
+/// heard before is not run again.
+pub async fn complete(roots: &Roots, versions: &Versions) -> HostFacts {
     let blocking = roots.clone();
     let mut facts = tokio::task::spawn_blocking(move || survey(&blocking)).await.unwrap_or_default();
     let runtimes = std::mem::take(&mut facts.runtimes);
-    let version = node::kubelet_version(roots, facts.kubelet.as_ref(), facts.arch);
+    let version = node::kubelet_version(roots, facts.kubelet.as_ref(), facts.arch, versions);
     let endorsement = endorsement::key(roots, facts.tpm.as_ref());
     let (runtimes, version, endorsement) = tokio::join!(cri::ask_all(roots, runtimes), version, endorsement);
     facts.runtimes = runtimes;

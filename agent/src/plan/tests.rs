@@ -25,6 +25,7 @@ fn facts() -> HostFacts {
         socket: socket.to_owned(),
         version: None,
         state,
+        problem: None,
     };
     HostFacts {
         runtimes: vec![

@@ -17,6 +17,10 @@ pub(super) const fn cause(code: Code) -> &'static str {
         Code::SysctlWrong => "{sysctl} is {found} and must be {wanted}",
         Code::RuntimeMissing => "no container runtime answers on {sockets}",
         Code::CriDisabled => "{runtime} runs on {socket} with its CRI plugin switched off",
+        Code::CriFailed => "{runtime} runs on {socket} and could not load its CRI plugin: {error}",
+        Code::InotifyExhausted => {
+            "{runtime} runs on {socket} and could not load its CRI plugin, as its user's inotify instances are all taken (fs.inotify.max_user_instances is {found}): {error}"
+        }
         Code::KubeletMissing => "no kubelet was found in {paths}",
         Code::KubeletUnfit => "the kubelet {path} cannot run as this node: {problem}",
         Code::PortTaken => "port {port} is held by {holder}",
@@ -87,7 +91,7 @@ pub(super) const fn cause(code: Code) -> &'static str {
         }
         Code::PodRoutesNotLaid => "the routes to the pods of other nodes could not be laid: {error}",
         Code::ServingNameUnproven => {
-            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}"
+            "the kubelet on {name} asks by {request} to serve as {claimed}, and that is not seen to be its own: {problem}[; what the inventory's file says now is not in force: {inventory}]"
         }
         Code::DisruptionBudgetReached => "the pod {pod} may not be evicted from {name} yet: {message}",
         Code::PodsEnding => "{count} pod(s) on {name} have not ended yet: {pods}",
@@ -126,6 +130,12 @@ pub(super) const fn mend(code: Code) -> &'static str {
         Code::RuntimeMissing => "install and start containerd 2 or newer[: {install}]",
         Code::CriDisabled => {
             "take \"cri\" out of disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd"
+        }
+        Code::CriFailed => {
+            "correct what it names, mostly in /etc/containerd/config.toml, then systemctl restart containerd"
+        }
+        Code::InotifyExhausted => {
+            "sysctl -w fs.inotify.max_user_instances={wanted} && echo fs.inotify.max_user_instances={wanted} >/etc/sysctl.d/91-inotify.conf && systemctl restart containerd"
         }
         Code::KubeletMissing => "install the kubelet of the cluster's version[: {install}]",
         Code::KubeletUnfit => "install the kubelet {wanted}",
@@ -227,7 +237,7 @@ pub(super) const fn mend(code: Code) -> &'static str {
             "install ip and nft where one is missing (packages iproute2 and nftables); nodes whose pods the agent connects must be on one network, without a router in between"
         }
         Code::ServingNameUnproven => {
-            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if the name is the node's own all the same: kubectl certificate approve {request}"
+            "correct --node-ip or --hostname-override of the kubelet on {name}; if a balancer is before berth-server, let it send the PROXY protocol; if it is the node's own all the same, give it to {name} in berth-server's inventory (kubernetes.inventory), or approve this one request by hand: kubectl certificate approve {request}"
         }
         Code::DisruptionBudgetReached => {
             "bring up more pods of its kind elsewhere, or loosen the budget: kubectl get poddisruptionbudgets --namespace {namespace}; the leave goes on by itself. To go all the same: berth-agent leave --no-drain"

@@ -92,6 +92,10 @@ codes! {
     RuntimeMissing = "RUNTIME_MISSING", Preflight, Some(3);
     /// A container runtime runs with CRI switched off.
     CriDisabled = "CRI_DISABLED", Preflight, Some(3);
+    /// A container runtime could not load its CRI plugin.
+    CriFailed = "CRI_FAILED", Preflight, Some(3);
+    /// The kernel has no inotify instance left for a container runtime.
+    InotifyExhausted = "INOTIFY_EXHAUSTED", Preflight, Some(3);
     /// There is no kubelet for this machine.
     KubeletMissing = "KUBELET_MISSING", Preflight, Some(3);
     /// The kubelet on the machine is not one that this node can run.

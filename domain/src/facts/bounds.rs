@@ -114,7 +114,7 @@ impl HostFacts {
         each(&mut self.runtimes, MOST_RUNTIMES, |runtime| {
             cut(&mut runtime.name);
             cut(&mut runtime.socket);
-            options([&mut runtime.version]);
+            options([&mut runtime.version, &mut runtime.problem]);
         });
         if let Some(kubelet) = &mut self.kubelet {
             cut(&mut kubelet.path);

@@ -15,8 +15,8 @@ pub enum RuntimeState {
     SocketFound,
     /// It answers CRI `Version`.
     Answers,
-    /// It answers, and says that CRI is not implemented: containerd with its
-    /// CRI plugin switched off.
+    /// It answers, and says that CRI is not implemented: containerd with its CRI plugin
+    /// switched off, or one that could not load.
     CriDisabled,
     /// Nothing answered within the deadline, or nobody listens.
     Silent,
@@ -34,6 +34,8 @@ pub struct Runtime {
     pub version: Option<String>,
     /// How it behaved.
     pub state: RuntimeState,
+    /// Why its CRI plugin could not load, in its own words.
+    pub problem: Option<String>,
 }
 
 /// An installed kubelet.

@@ -18,7 +18,13 @@ pub(super) fn runtime_to_wire(runtime: Runtime) -> v1::Runtime {
         RuntimeState::CriDisabled => v1::RuntimeState::CriDisabled,
         RuntimeState::Silent => v1::RuntimeState::Silent,
     };
-    v1::Runtime { name: runtime.name, socket: runtime.socket, version: runtime.version, state: state.into() }
+    v1::Runtime {
+        name: runtime.name,
+        socket: runtime.socket,
+        version: runtime.version,
+        state: state.into(),
+        problem: runtime.problem,
+    }
 }
 
 pub(super) fn runtime_from_wire(wire: v1::Runtime) -> Result<Runtime, Malformed> {
@@ -36,6 +42,7 @@ pub(super) fn runtime_from_wire(wire: v1::Runtime) -> Result<Runtime, Malformed>
         socket: field("socket").plain(wire.socket)?,
         version: field("version").fact(wire.version)?,
         state,
+        problem: field("problem").fact(wire.problem)?,
     })
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::inventory::{self, reserved};
 use super::pools::Pools;
 use super::serving::Source;
 use super::serving_ca;
@@ -34,7 +35,7 @@ use crate::health::HealthCheck;
 use crate::kubernetes::{ApiServer, Failure, connect, within};
 use crate::ports::{Clock, Cluster, Departures, Profiles, Registry, Signer};
 use crate::profiles::kubernetes::{ApiSource, Configured, KubernetesProfiles};
-use crate::registry::kube::{KubeRegistry, Reserved};
+use crate::registry::kube::KubeRegistry;
 use crate::registry::{self, OwnWord};
 use crate::signer::files::FileSigner;
 use crate::signer::kube::{Authority, KubeSigner, NoAuthority};
@@ -164,12 +165,14 @@ async fn in_cluster(
             Source::Own(Arc::new(patiently("opening the CA of the serving certificate", open).await??))
         }
     };
+    let reserved = reserved(settings, Some(&api.host));
     let registry = KubeRegistry::new(
         api.client.clone(),
         registry::kube::Settings {
             provider_id: kubernetes.provider_id.clone(),
             issuers: signer.ca_bundle().to_string(),
-            reserved: reserved(settings, &api),
+            inventory: inventory::opened(kubernetes, &reserved, &mut chores),
+            reserved,
         },
     );
     let registry = Arc::new(registry);
@@ -210,16 +213,6 @@ async fn in_cluster(
         })),
         close: Box::new(move || Box::pin(async move { closing.close().await })),
     })
-}
-
-/// What no node may serve as: the API servers, and where machines join.
-fn reserved(settings: &Settings, api: &ApiServer) -> Reserved {
-    let urls = settings.api_endpoints.iter().map(|url| url.trim_start_matches("https://"));
-    let hosts = urls.chain(settings.advertise.as_deref()).map(|endpoint| {
-        let (host, _port) = endpoint.trim_end_matches('/').rsplit_once(':').unwrap_or((endpoint, ""));
-        host.trim_matches(['[', ']']).to_owned()
-    });
-    Reserved { hosts: hosts.chain([api.host.clone()]).collect() }
 }
 
 /// The record in the cluster's objects.

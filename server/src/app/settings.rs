@@ -93,6 +93,9 @@ pub struct Kubernetes {
     pub bootstrap_tokens: bool,
     /// The providerID of Nodes that have none, with `{name}` for the Node's name.
     pub provider_id: Option<String>,
+    /// The file that says which addresses and DNS names are whose, read again when it
+    /// changes.
+    pub inventory: Option<PathBuf>,
 }
 
 /// The CA of nodes' certificates, where others keep it: both, or the certificate

@@ -53,6 +53,9 @@ pub(super) struct Options {
     /// The providerID of Nodes that have none, with {name} for the Node's name.
     #[arg(long, env = "BERTH_SERVER_PROVIDER_ID", value_name = "ID")]
     provider_id: Option<String>,
+    /// Which addresses and DNS names are whose, where Berth cannot see it by itself
+    #[arg(long, env = "BERTH_SERVER_INVENTORY", value_name = "FILE")]
+    inventory: Option<PathBuf>,
     /// The CA of nodes' certificates, where others keep it
     #[arg(long, env = "BERTH_SERVER_SIGNER_CERTIFICATE", value_name = "FILE")]
     signer_certificate: Option<PathBuf>,
@@ -158,6 +161,7 @@ pub(super) fn given(global: &Global, options: &Options, matches: &ArgMatches) ->
         cluster_signer: sources.with("signer", &options.signer),
         bootstrap_tokens: sources.with("bootstrap_tokens", &options.bootstrap_tokens),
         provider_id: sources.with("provider_id", &options.provider_id),
+        inventory: sources.with("inventory", &options.inventory),
         signer_certificate: sources.with("signer_certificate", &options.signer_certificate),
         signer_key: sources.with("signer_key", &options.signer_key),
         serving_certificate: sources.with("serving_certificate", &options.serving_certificate),

@@ -31,10 +31,16 @@ pub(super) fn backend(
         lay.shown("kubernetes.bootstrapTokens", given.bootstrap_tokens.take(), file.bootstrap_tokens, false);
     let provider_id = lay.maybe("kubernetes.providerID", given.provider_id.take(), file.provider_id);
     lay.check("kubernetes.providerID", is_provider_id(provider_id.as_deref()));
+    let inventory = lay.maybe_path("kubernetes.inventory", given.inventory.take(), file.inventory);
     match kind {
-        BackendKind::Kubernetes => {
-            Backend::Kubernetes(Kubernetes { kubeconfig, namespace, signer, bootstrap_tokens, provider_id })
-        }
+        BackendKind::Kubernetes => Backend::Kubernetes(Kubernetes {
+            kubeconfig,
+            namespace,
+            signer,
+            bootstrap_tokens,
+            provider_id,
+            inventory,
+        }),
         BackendKind::Embedded => {
             let idle = || {
                 Err("it has a meaning with backend: kubernetes only; remove it, or set the backend"
@@ -48,6 +54,9 @@ pub(super) fn backend(
             }
             if provider_id.is_some() {
                 lay.check("kubernetes.providerID", idle());
+            }
+            if inventory.is_some() {
+                lay.check("kubernetes.inventory", idle());
             }
             Backend::Embedded
         }

@@ -141,6 +141,8 @@ pub struct KubernetesFile {
     /// The providerID of Nodes that have none, with `{name}` for the Node's name.
     #[serde(rename = "providerID")]
     pub provider_id: Option<String>,
+    /// The file that says which addresses and DNS names are whose.
+    pub inventory: Option<PathBuf>,
 }
 
 /// The CA of nodes' certificates, where others keep it.

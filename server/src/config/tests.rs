@@ -88,6 +88,7 @@ fn each_value_that_cannot_be_names_its_field() {
         ("advertise: berth.example.com", "advertise"),
         ("kubernetes: { kubeconfig: /k }", "kubernetes.kubeconfig"),
         ("kubernetes: { bootstrapTokens: true }", "kubernetes.bootstrapTokens"),
+        ("kubernetes: { inventory: /i }", "kubernetes.inventory"),
         ("backend: kubernetes\nkubernetes: { namespace: Berth }", "kubernetes.namespace"),
         ("backend: kubernetes\nkubernetes: { providerID: \"metal://one\" }", "kubernetes.providerID"),
         ("backend: kubernetes\nkubernetes: { signer: local }", "signer.certificate"),
@@ -176,7 +177,7 @@ fn the_printed_defaults_are_understood_as_they_stand_and_without_their_comment_s
     let fields: Vec<&str> = invalid.iter().map(|wrong| wrong.field.as_str()).collect();
     assert_eq!(
         fields,
-        ["kubernetes.kubeconfig", "kubernetes.providerID", "proxyProtocol.from"],
+        ["kubernetes.kubeconfig", "kubernetes.providerID", "kubernetes.inventory", "proxyProtocol.from"],
         "the examples hold but for the choice of backend and mode: {invalid:?}"
     );
     let nothing = Config::resolve(Given::default(), None).expect("the defaults are valid");

@@ -3,6 +3,7 @@
 //! put on its Node, by server-side apply, what its kubelet may not set.
 
 mod departure;
+pub mod inventory;
 mod node;
 mod nodes;
 mod probe;
@@ -31,6 +32,7 @@ pub use node::{JOIN_ANNOTATION, LEAVING_ANNOTATION, TRACE_ANNOTATION};
 pub use serving::Reserved;
 
 use self::departure::Departure;
+use self::inventory::InventoryFile;
 use self::node::SeenNode;
 use self::nodes::Nodes;
 use self::probe::Probe;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub issuers: String,
     /// Names and addresses that are the cluster's and no node's.
     pub reserved: Reserved,
+    /// What the operator knows of nodes' addresses.
+    pub inventory: Option<Arc<InventoryFile>>,
 }
 
 /// The Nodes of a cluster.
@@ -80,7 +84,7 @@ impl KubeRegistry {
     #[must_use]
     pub fn new(client: Client, settings: Settings) -> Self {
         let probe = Probe::new(client.clone(), settings.issuers.clone());
-        let serving = Serving::new(client.clone(), settings.reserved.clone());
+        let serving = Serving::new(client.clone(), settings.reserved.clone(), settings.inventory.clone());
         let nodes = Api::all(client.clone());
         let departure = Departure::new(client.clone());
         Self { client, nodes, settings, seen: Seen::default(), probe, serving, departure }
@@ -169,7 +173,8 @@ impl Registry for KubeRegistry {
         let Some(request) = requests.to_judge(name, now) else { return Ok(()) };
         let Some(seen) = nodes.get(name) else { return Ok(()) };
         let others = |address| nodes.other_with(name, address);
-        let sight = Sight { node, seen: &seen, from, others: &others };
+        let is_node = |name: &str| name.parse().is_ok_and(|name| nodes.get(&name).is_some());
+        let sight = Sight { node, seen: &seen, from, others: &others, is_node: &is_node };
         match self.serving.vouch(&request, &sight, now).await {
             Ok(problem) => requests.judged(&request, problem),
             // The join goes on by the rest; settle says what is in the way.

@@ -124,7 +124,7 @@ fn row_55_a_serving_certificate_whose_names_nobody_can_see_waits(world: &mut Kub
     assert_eq!((&told["values"]["name"], &told["values"]["request"]), (&json!("n55"), &json!(request)));
     assert_eq!(told["values"]["claimed"], "1 names", "{told:#}");
     join.operators_see(world, &told, Instant::now());
-    let (_, by_hand) = text(&told["mend"]).split_once("all the same: ").expect("a command");
+    let (_, by_hand) = text(&told["mend"]).split_once("by hand: ").expect("a command");
     assert_eq!(by_hand, format!("kubectl certificate approve {request}"));
     run_kubectl(world, by_hand);
     join.ends_ready(world);

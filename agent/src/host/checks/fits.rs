@@ -8,6 +8,7 @@ use berth_domain::profile::Profile;
 use berth_domain::version::{KubernetesVersion, Skew};
 
 use super::CheckId;
+use super::node::no_cri;
 use crate::host::survey;
 use crate::plan::{Installed, Software};
 
@@ -100,11 +101,7 @@ fn runtime(facts: &HostFacts, installed: &Installed) -> Option<Diagnosis> {
         return None;
     }
     if let Some(runtime) = in_state(RuntimeState::CriDisabled) {
-        return Some(
-            found(Code::CriDisabled, CheckId::Cri)
-                .with("runtime", &runtime.name)
-                .with("socket", &runtime.socket),
-        );
+        return Some(no_cri(facts, runtime, Phase::Configuration).with("check", CheckId::Cri));
     }
     let startable = installed.binaries.containerd.is_some() && installed.binaries.runc.is_some();
     if facts.runtimes.is_empty() && startable {

@@ -112,6 +112,8 @@ checks! {
     ToolPacketFilter = "FileExisting-iptables", Kubelet, "iptables or nft is installed";
     /// The kubelet's port.
     Port10250 = "Port-10250", Network, "the kubelet's port 10250 is free";
+    /// What packet filters shut.
+    Firewall = "Firewall", Network, "no firewall is in the way of kubelet and pods";
     /// Space for images, pods and logs.
     DiskSpace = "DiskSpace", Storage, "there is space for pods and images";
     /// Files of another join.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use berth_domain::diagnosis::Code;
+use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::{Directory, HostFacts, Leftover, Owner, Runtime, RuntimeState};
+use berth_domain::phase::Phase;
 use berth_domain::quantity::Quantity;
 
 use super::machine::found;
 use super::{CheckId, CheckPolicy, Verdict};
+use crate::host::cri::unserved;
 use crate::host::survey;
 
 pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
@@ -20,11 +22,7 @@ pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
         return Verdict::Good(named(runtime));
     }
     if let Some(runtime) = in_state(RuntimeState::CriDisabled) {
-        return Verdict::Odd {
-            finding: named(runtime),
-            told: format!("{} runs on {} with its CRI plugin switched off", runtime.name, runtime.socket),
-            mend: "take \"cri\" out of disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
-        };
+        return Verdict::Bad(no_cri(facts, runtime, Phase::Initialization));
     }
     if let Some(runtime) = in_state(RuntimeState::SocketFound) {
         return Verdict::Odd {
@@ -36,6 +34,12 @@ pub(super) fn runtime(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
     let silent: Vec<&str> = facts.runtimes.iter().map(|runtime| runtime.socket.as_str()).collect();
     let sockets = if silent.is_empty() { survey::SOCKETS.map(|(_, socket)| socket).to_vec() } else { silent };
     Verdict::Bad(found(Code::RuntimeMissing).with("sockets", sockets.join(", ")))
+}
+
+/// Why a runtime that answers serves no CRI.
+pub(super) fn no_cri(facts: &HostFacts, runtime: &Runtime, phase: Phase) -> Diagnosis {
+    let instances = facts.sysctls.get(survey::INOTIFY_INSTANCES).map(String::as_str);
+    unserved(phase, (&runtime.name, &runtime.socket), runtime.problem.as_deref(), instances)
 }
 
 pub(super) fn kubelet(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
@@ -74,11 +78,11 @@ pub(super) fn tool(facts: &HostFacts, any_of: &[&str], package: &'static str) ->
 }
 
 pub(super) fn kubelet_port(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
-    let Some(port) = facts.ports.iter().find(|port| port.port == KUBELET_PORT) else {
-        return Verdict::Good(vec![("port", KUBELET_PORT.to_string())]);
+    let Some(port) = facts.ports.iter().find(|port| port.port == survey::KUBELET_PORT) else {
+        return Verdict::Good(vec![("port", survey::KUBELET_PORT.to_string())]);
     };
     let holder = port.holder.as_ref().map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
-    Verdict::Bad(found(Code::PortTaken).with("port", KUBELET_PORT).with("holder", holder))
+    Verdict::Bad(found(Code::PortTaken).with("port", survey::KUBELET_PORT).with("holder", holder))
 }
 
 /// Looks at the fullest of the directories that pods and images fill.
@@ -147,8 +151,6 @@ pub(super) fn leftovers(facts: &HostFacts, policy: &CheckPolicy) -> Verdict {
 pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{}Mi", bytes >> 20)
 }
-
-const KUBELET_PORT: u16 = 10250;
 
 /// The directories that pods and images fill.
 const FILLED: [&str; 2] = ["/var/lib/kubelet", "/var/lib/containerd"];

@@ -45,6 +45,7 @@ fn fit() -> HostFacts {
             socket: "/run/containerd/containerd.sock".to_owned(),
             version: Some("v2.1.4".to_owned()),
             state: RuntimeState::Answers,
+            problem: None,
         }],
         kubelet: Some(Kubelet {
             path: "/usr/bin/kubelet".to_owned(),
@@ -234,6 +235,11 @@ fn a_runtime_that_does_not_speak_cri_is_told_from_none() {
     let told =
         |facts: &HostFacts| check(CheckId::Cri, facts, &CheckPolicy::default()).told.unwrap_or_default();
     assert!(told(&in_state(RuntimeState::CriDisabled)).contains("CRI plugin switched off"));
+    let mut failed = in_state(RuntimeState::CriDisabled);
+    failed.runtimes[0].problem = Some("no such runtime".to_owned());
+    let found = check(CheckId::Cri, &failed, &CheckPolicy::default());
+    assert_eq!(found.diagnosis.map(|why| why.code()), Some(Code::CriFailed));
+    assert_eq!(found.outcome, Outcome::Warning, "the profile decides whether it matters");
     assert!(told(&in_state(RuntimeState::Silent)).contains("/run/containerd/containerd.sock"));
     assert!(told(&unfit()).contains("/run/crio/crio.sock"), "every known socket is named");
 }

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
-use tonic::Status;
 
 use super::record::names;
 use super::words::setting;
-use crate::host::cri::{Condition, is_disabled};
+use crate::host::cri::{Condition, Unserved, unserved};
 use crate::host::units::UnitState;
 use crate::plan::{CNI_CONFIGURATION, KUBELET};
 
@@ -16,8 +15,10 @@ use crate::plan::{CNI_CONFIGURATION, KUBELET};
 pub(super) struct Seen {
     /// The units that Berth has started.
     pub(super) units: Vec<SeenUnit>,
-    /// The runtime's conditions, or why there are none; `None`: it did not answer.
-    pub(super) runtime: Result<Vec<Condition>, Option<Status>>,
+    /// The runtime's conditions, or why there are none.
+    pub(super) runtime: Result<Vec<Condition>, Unserved>,
+    /// How many inotify instances a user may have.
+    pub(super) inotify: Option<String>,
     /// What lies where the network's configuration is looked for.
     pub(super) network_files: Vec<String>,
     /// The API server that is not reached, and why.
@@ -35,7 +36,8 @@ pub(super) struct SeenUnit {
     pub(super) said: Option<String>,
 }
 
-/// The causes, nearest to the root first: without a runtime there is no pod network.
+/// The causes, nearest to the root first: without CRI a kubelet ends at once, without a
+/// runtime there is no pod network.
 pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
     let ended = seen.units.iter().filter(|unit| unit.failing).map(|unit| ended(unit, phase));
     let mut causes: Vec<Diagnosis> = ended.collect();
@@ -43,12 +45,15 @@ pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
     match &seen.runtime {
         Ok(conditions) => causes.extend(conditions.iter().filter_map(|it| condition(it, seen, phase))),
         Err(_) if runtime_failing => {}
-        Err(Some(status)) if is_disabled(status) => causes.push(
-            Diagnosis::new(Code::CriDisabled, phase)
-                .with("runtime", "containerd")
-                .with("socket", crate::plan::SOCKET),
-        ),
-        Err(_) => {
+        Err(why @ (Unserved::Off | Unserved::Failed(_))) => {
+            let problem = match why {
+                Unserved::Failed(problem) => Some(problem.as_str()),
+                Unserved::Off | Unserved::Silent => None,
+            };
+            let runtime = ("containerd", crate::plan::SOCKET);
+            causes.insert(0, unserved(phase, runtime, problem, seen.inotify.as_deref()));
+        }
+        Err(Unserved::Silent) => {
             causes.push(Diagnosis::new(Code::RuntimeMissing, phase).with("sockets", crate::plan::SOCKET));
         }
     }
@@ -111,6 +116,7 @@ mod tests {
         Seen {
             units: vec![unit(KUBELET, "active", "running", None)],
             runtime: Ok(vec![holds("RuntimeReady"), holds("NetworkReady")]),
+            inotify: None,
             network_files: Vec::new(),
             api: None,
             image: None,
@@ -168,18 +174,21 @@ mod tests {
     fn a_runtime_that_cannot_be_asked_is_told_once() {
         let down = || unit("containerd.service", "failed", "failed", None);
         assert_eq!(
-            codes(&Seen { units: vec![down()], runtime: Err(None), ..well() }),
+            codes(&Seen { units: vec![down()], runtime: Err(Unserved::Silent), ..well() }),
             [Code::RuntimeFailing]
         );
-        assert_eq!(codes(&Seen { runtime: Err(None), ..well() }), [Code::RuntimeMissing]);
-        let disabled = Status::unimplemented("unknown service runtime.v1.RuntimeService");
-        assert_eq!(codes(&Seen { runtime: Err(Some(disabled)), ..well() }), [Code::CriDisabled]);
+        assert_eq!(codes(&Seen { runtime: Err(Unserved::Silent), ..well() }), [Code::RuntimeMissing]);
+        assert_eq!(codes(&Seen { runtime: Err(Unserved::Off), ..well() }), [Code::CriDisabled]);
+        let failed = Unserved::Failed("no such runtime".to_owned());
+        let ended = vec![unit(KUBELET, "activating", "auto-restart", Some("no CRI"))];
+        let seen = Seen { units: ended, runtime: Err(failed), ..well() };
+        assert_eq!(codes(&seen), [Code::CriFailed, Code::KubeletFailing]);
     }
 
     #[test]
     fn an_api_server_out_of_reach_comes_first() {
         let unreached = Some(("10.0.0.1:6443".to_owned(), "connection refused".to_owned()));
-        let seen = Seen { api: unreached, runtime: Err(None), ..well() };
+        let seen = Seen { api: unreached, runtime: Err(Unserved::Silent), ..well() };
         assert_eq!(codes(&seen), [Code::ApiUnreachable, Code::RuntimeMissing]);
     }
 }

@@ -7,7 +7,7 @@ use berth_domain::facts::{Runtime, RuntimeState, bounds};
 use futures_util::future::join_all;
 
 use super::{Roots, read};
-use crate::host::cri::{Cri, is_disabled};
+use crate::host::cri::{Cri, Unserved};
 
 /// How long a runtime may take to answer.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -19,9 +19,16 @@ pub(super) async fn ask_all(roots: &Roots, runtimes: Vec<Runtime>) -> Vec<Runtim
 
 async fn ask(roots: &Roots, mut runtime: Runtime) -> Runtime {
     let socket = read::below(&roots.live, &runtime.socket);
-    let asked = async { Cri::reach(&socket).await?.version().await };
-    match tokio::time::timeout(DEADLINE, asked).await {
-        Ok(Ok((name, version))) => {
+    let asked = async {
+        let mut line = Cri::reach(&socket).await.map_err(|_| Unserved::Silent)?;
+        match line.version().await {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(line.unserved(&status).await),
+        }
+    };
+    let answer = tokio::time::timeout(DEADLINE, asked).await;
+    match answer.unwrap_or(Err(Unserved::Silent)) {
+        Ok((name, version)) => {
             runtime.state = RuntimeState::Answers;
             runtime.version = Some(bounds::text(&version));
             let name = bounds::text(&name);
@@ -29,8 +36,12 @@ async fn ask(roots: &Roots, mut runtime: Runtime) -> Runtime {
                 runtime.name = name;
             }
         }
-        Ok(Err(status)) if is_disabled(&status) => runtime.state = RuntimeState::CriDisabled,
-        Ok(Err(_)) | Err(_) => runtime.state = RuntimeState::Silent,
+        Err(Unserved::Off) => runtime.state = RuntimeState::CriDisabled,
+        Err(Unserved::Failed(problem)) => {
+            runtime.state = RuntimeState::CriDisabled;
+            runtime.problem = Some(bounds::text(&problem));
+        }
+        Err(Unserved::Silent) => runtime.state = RuntimeState::Silent,
     }
     runtime
 }
@@ -53,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::host::cri::{VersionRequest, VersionResponse};
-    use crate::host::survey::{complete, survey};
+    use crate::host::survey::{Versions, complete, survey};
 
     /// A container runtime that gives one answer.
     #[derive(Clone)]
@@ -112,8 +123,9 @@ mod tests {
         let server = tonic::transport::Server::builder()
             .add_service(FakeRuntime(answer))
             .serve_with_incoming(UnixListenerStream::new(listener));
+        let versions = Versions::default();
         tokio::select! {
-            facts = complete(&roots) => facts.runtimes.into_iter().next().expect("a runtime"),
+            facts = complete(&roots, &versions) => facts.runtimes.into_iter().next().expect("a runtime"),
             ended = server => panic!("the runtime ended: {ended:?}"),
         }
     }

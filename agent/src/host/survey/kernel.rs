@@ -12,9 +12,13 @@ use super::{Roots, read};
 /// The kernel modules that pod networking and images need.
 pub(super) const MODULES: [&str; 2] = ["overlay", "br_netfilter"];
 
+/// How many inotify instances one user may have (inotify(7)).
+pub(in crate::host) const INOTIFY_INSTANCES: &str = "fs.inotify.max_user_instances";
+
 /// The kernel settings that a node depends on. The last four are those that a
 /// kubelet with `protectKernelDefaults` wants to find set.
-const SYSCTLS: [&str; 9] = [
+const SYSCTLS: [&str; 10] = [
+    INOTIFY_INSTANCES,
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
     "net.bridge.bridge-nf-call-iptables",
@@ -109,8 +113,12 @@ fn has_line(table: &Path, is_it: impl Fn(&str) -> bool) -> bool {
 }
 
 pub(super) fn sysctls(roots: &Roots) -> BTreeMap<String, String> {
-    let value = |name: &str| read::text(&roots.proc.join("sys").join(name.replace('.', "/")));
-    SYSCTLS.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
+    SYSCTLS.iter().filter_map(|name| Some(((*name).to_owned(), sysctl(&roots.proc, name)?))).collect()
+}
+
+/// What the kernel says of a setting.
+pub(in crate::host) fn sysctl(proc: &Path, name: &str) -> Option<String> {
+    read::text(&proc.join("sys").join(name.replace('.', "/")))
 }
 
 /// The agent's effective user and capabilities (`proc_pid_status(5)`).

@@ -11,7 +11,7 @@ use berth_domain::facts::{Arch, Kubelet, Runtime, RuntimeState, bounds};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::{Roots, read};
+use super::{Roots, Versions, read};
 
 /// Where container runtimes listen, by the runtime that usually does.
 pub(in crate::host) const SOCKETS: [(&str, &str); 4] = [
@@ -47,6 +47,7 @@ pub(super) fn runtimes(roots: &Roots) -> Vec<Runtime> {
             socket: (*socket).to_owned(),
             version: None,
             state: RuntimeState::SocketFound,
+            problem: None,
         })
         .collect()
 }
@@ -79,9 +80,11 @@ pub(super) async fn kubelet_version(
     roots: &Roots,
     kubelet: Option<&Kubelet>,
     arch: Option<Arch>,
+    versions: &Versions,
 ) -> Option<String> {
     let kubelet = kubelet.filter(|kubelet| arch.is_some() && kubelet.arch == arch)?;
-    printed_version(&read::below(&roots.live, &kubelet.path), KUBELET_DEADLINE).await
+    let path = read::below(&roots.live, &kubelet.path);
+    versions.of(&path, printed_version(&path, KUBELET_DEADLINE)).await
 }
 
 /// Runs `program --version` and takes the last word of the first line it
@@ -136,6 +139,27 @@ mod tests {
         assert_eq!(printed_version(&path, Duration::from_secs(10)).await.as_deref(), Some("v1.36.1"));
         let path = script(directory.path(), "exit 1");
         assert_eq!(printed_version(&path, Duration::from_secs(10)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_is_run_once_until_its_file_is_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let runs = directory.path().join("runs");
+        let versions = Versions::default();
+        let said = async |text: &str| {
+            let path = script(directory.path(), &format!("echo >>{}; {text}", runs.display()));
+            let mut heard = Vec::new();
+            for _ in 0..3 {
+                let ask = printed_version(&path, Duration::from_secs(10));
+                heard.push(versions.of(&path, ask).await);
+            }
+            (heard, fs::read_to_string(&runs).unwrap_or_default().lines().count())
+        };
+        let thrice = |version: &str| vec![Some(version.to_owned()); 3];
+        assert_eq!(said("echo Kubernetes v1.36.1").await, (thrice("v1.36.1"), 1));
+        assert_eq!(said("echo Kubernetes v1.36.2").await, (thrice("v1.36.2"), 2));
+        assert_eq!(said("exit 1 # asked again").await, (vec![None; 3], 5));
+        assert_eq!(said("echo Kubernetes v1.36.1").await, (thrice("v1.36.1"), 6));
     }
 
     #[tokio::test]

@@ -8,8 +8,11 @@ use berth_domain::facts::{Holder, ListeningPort, bounds};
 
 use super::{Roots, read};
 
-/// The kubelet's server and health ports, and kube-proxy's health port.
-const PORTS: [u16; 3] = [10248, 10250, 10256];
+/// Where the kubelet serves the API server.
+pub(in crate::host) const KUBELET_PORT: u16 = 10250;
+
+/// The kubelet's health and server ports, and kube-proxy's health port.
+const PORTS: [u16; 3] = [10248, KUBELET_PORT, 10256];
 
 /// The most file descriptors that are looked at to find a port's holder.
 const MOST_DESCRIPTORS: usize = 50_000;

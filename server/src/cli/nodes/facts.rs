@@ -132,13 +132,16 @@ fn pci(device: &PciDevice) -> String {
 
 fn runtime(runtime: &Runtime) -> String {
     let state = match runtime.state {
-        RuntimeState::SocketFound => "not asked",
-        RuntimeState::Answers => "answers",
-        RuntimeState::CriDisabled => "CRI is switched off",
-        RuntimeState::Silent => "does not answer",
+        RuntimeState::SocketFound => "not asked".to_owned(),
+        RuntimeState::Answers => "answers".to_owned(),
+        RuntimeState::CriDisabled => match &runtime.problem {
+            Some(problem) => format!("CRI could not load ({problem})"),
+            None => "CRI is switched off".to_owned(),
+        },
+        RuntimeState::Silent => "does not answer".to_owned(),
     };
     let version = runtime.version.clone().unwrap_or_default();
-    words([runtime.name.clone(), version, state.to_owned(), runtime.socket.clone()])
+    words([runtime.name.clone(), version, state, runtime.socket.clone()])
 }
 
 /// Those that are there, with commas between.

@@ -108,6 +108,7 @@ fn survey() -> HostFacts {
             socket: "/run/containerd/containerd.sock".to_owned(),
             version: text("2.0.1"),
             state: RuntimeState::Answers,
+            problem: None,
         }],
         kubelet: Some(Kubelet { path: "/usr/bin/kubelet".to_owned(), arch: None, version: text("v1.36.1") }),
         directories: vec![Directory {

@@ -5,7 +5,10 @@
 //!
 //! - an address, if the node's own line comes from it by mutual TLS, no other Node
 //!   has it, and a kubelet answers when it is dialled there;
-//! - a DNS name, if it is the Node's name.
+//! - a DNS name, if it is the Node's name;
+//!
+//! or where the operator's inventory gives it to this node, and neither the cluster nor
+//! another Node has it (SECURITY R32).
 //!
 //! The key itself cannot be seen before: a kubelet that has no certificate yet ends
 //! every handshake with an alert (k/k pkg/kubelet/kubelet.go, `GetCertificate`). The
@@ -15,6 +18,7 @@ mod dial;
 mod rule;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::node::NodeRecord;
@@ -27,7 +31,9 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use self::dial::dialled;
-use self::rule::{Claims, NotItsOwn};
+use self::rule::{Claims, NotItsOwn, Own};
+pub(super) use self::rule::{MOST_NAMES, is_of_one_machine};
+use super::inventory::InventoryFile;
 use super::node::SeenNode;
 use crate::kubernetes::failure::Failure;
 use crate::kubernetes::within;
@@ -39,10 +45,29 @@ pub struct Reserved {
     pub hosts: Vec<String>,
 }
 
+impl Reserved {
+    /// Whether a name or address is the cluster's: one by which pods and people call the
+    /// API server (the Service `kubernetes` in `default`), or that was configured.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let first = name.split('.').next().unwrap_or_default();
+        ["kubernetes", "localhost", ""].contains(&first)
+            || name.contains('*')
+            || self.hosts.iter().any(|host| is_same(host, &name))
+    }
+}
+
+/// Whether two hosts are the same: addresses may be written in several ways.
+fn is_same(host: &str, other: &str) -> bool {
+    let address = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    host.eq_ignore_ascii_case(other) || (address(host).is_some() && address(host) == address(other))
+}
+
 /// Approves serving certificates.
 pub(super) struct Serving {
     requests: Api<CertificateSigningRequest>,
     reserved: Reserved,
+    inventory: Option<Arc<InventoryFile>>,
 }
 
 /// Where a node is and what is known of it and the others.
@@ -55,11 +80,13 @@ pub(super) struct Sight<'a> {
     pub(super) from: IpAddr,
     /// Addresses that other Nodes have, and whose they are.
     pub(super) others: &'a (dyn Fn(IpAddr) -> Option<String> + Sync),
+    /// Whether there is a Node of a name.
+    pub(super) is_node: &'a (dyn Fn(&str) -> bool + Sync),
 }
 
 impl Serving {
-    pub(super) fn new(client: Client, reserved: Reserved) -> Self {
-        Self { requests: Api::all(client), reserved }
+    pub(super) fn new(client: Client, reserved: Reserved, inventory: Option<Arc<InventoryFile>>) -> Self {
+        Self { requests: Api::all(client), reserved, inventory }
     }
 
     /// Approves a request, if all that it names is the node's own; else says what is not.
@@ -69,12 +96,17 @@ impl Serving {
         sight: &Sight<'_>,
         now: Timestamp,
     ) -> Result<Option<Diagnosis>, Failure> {
+        let (inventory, trouble) = self.inventory.as_ref().map(|file| file.now()).unwrap_or_default();
         let unproven = |problem: NotItsOwn| {
-            Diagnosis::new(Code::ServingNameUnproven, Phase::Registration)
+            let why = Diagnosis::new(Code::ServingNameUnproven, Phase::Registration)
                 .with("name", &sight.node.identity.name)
                 .with("request", request)
                 .with("claimed", problem.claimed())
-                .with("problem", problem)
+                .with("problem", problem);
+            match &trouble {
+                Some(trouble) => why.with_private("inventory", trouble),
+                None => why,
+            }
         };
         // Read whole: the watch keeps no requests, and an approval is of what was read.
         let found = match within(self.requests.get(request)).await {
@@ -89,33 +121,32 @@ impl Serving {
             Ok(claims) => claims,
             Err(problem) => return Ok(Some(unproven(problem))),
         };
-        if let Err(problem) = claims.are_its_own(sight, &self.reserved) {
-            return Ok(Some(unproven(problem)));
-        }
-        for address in claims.addresses() {
+        let own = match claims.are_its_own(sight, &self.reserved, &inventory) {
+            Ok(own) => own,
+            Err(problem) => return Ok(Some(unproven(problem))),
+        };
+        for address in &own.by_its_line {
             let port = sight.seen.kubelet_port();
             if let Err(problem) = dialled(*address, port, &sight.node.identity).await {
                 return Ok(Some(unproven(NotItsOwn::Silent { address: *address, problem })));
             }
         }
-        self.approve(request, found, now).await
+        self.approve(request, found, &own, now).await
     }
 
     async fn approve(
         &self,
         name: &str,
         mut request: CertificateSigningRequest,
+        own: &Own,
         now: Timestamp,
     ) -> Result<Option<Diagnosis>, Failure> {
         let at = jiff::Timestamp::from_millisecond(now.millis()).ok().map(Time);
         let condition = CertificateSigningRequestCondition {
             type_: "Approved".to_owned(),
             status: "True".to_owned(),
-            reason: Some("BerthDialledBack".to_owned()),
-            message: Some(
-                "each name is the node's own: its line comes from there, and its kubelet answers there"
-                    .to_owned(),
-            ),
+            reason: Some(own.reason().to_owned()),
+            message: Some(format!("each name is the node's own: {own}")),
             last_update_time: at,
             ..CertificateSigningRequestCondition::default()
         };

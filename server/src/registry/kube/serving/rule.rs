@@ -14,12 +14,44 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{Reserved, Sight};
 use crate::join::authorization::issued::is_exactly;
+use crate::registry::kube::inventory::Inventory;
 
 /// What a request names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     names: Vec<String>,
     addresses: Vec<IpAddr>,
+}
+
+/// How it is known of each address and further name that it is the node's.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// Its line comes from there; it is to be dialled.
+    pub(super) by_its_line: Vec<IpAddr>,
+    /// The inventory says so.
+    pub(super) by_inventory: Vec<String>,
+}
+
+impl Own {
+    /// The word for it on an approval.
+    pub(super) const fn reason(&self) -> &'static str {
+        if self.by_inventory.is_empty() { "BerthDialledBack" } else { "BerthInventory" }
+    }
+}
+
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.by_inventory.is_empty() {
+            write!(f, "the inventory gives it {}", self.by_inventory.join(", "))?;
+        }
+        let between = if self.by_inventory.is_empty() { "" } else { "; " };
+        match self.by_its_line.first() {
+            Some(address) => {
+                write!(f, "{between}its line comes from {address}, and its kubelet answers there")
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a request is not approved.
@@ -37,6 +69,10 @@ pub(super) enum NotItsOwn {
     Shared(IpAddr),
     /// An address of another Node.
     OtherNode { address: IpAddr, node: String },
+    /// A DNS name that is another Node's name.
+    OtherNodesName(String),
+    /// What the inventory gives to another node.
+    OfAnother { claimed: String, node: String },
     /// The node's line comes from somewhere else.
     Elsewhere { address: IpAddr, from: IpAddr },
     /// Nothing answers there as a kubelet does.
@@ -49,7 +85,10 @@ impl NotItsOwn {
         match self {
             Self::Request(_) => "another certificate than a kubelet's".to_owned(),
             Self::Count(count) => format!("{count} names"),
-            Self::Name(name) | Self::Reserved(name) => name.clone(),
+            Self::Name(name)
+            | Self::Reserved(name)
+            | Self::OtherNodesName(name)
+            | Self::OfAnother { claimed: name, .. } => name.clone(),
             Self::Shared(address)
             | Self::OtherNode { address, .. }
             | Self::Elsewhere { address, .. }
@@ -62,12 +101,19 @@ impl fmt::Display for NotItsOwn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(problem) => f.write_str(problem),
-            Self::Count(_) => write!(f, "from 1 to {MOST} names are taken"),
-            Self::Name(_) => f.write_str("the one DNS name of a node is its Node's name"),
+            Self::Count(_) => write!(f, "from 1 to {MOST_NAMES} names are taken"),
+            Self::Name(_) => f.write_str(
+                "the one DNS name of a node is its Node's name, and the inventory gives it no other",
+            ),
             Self::Reserved(_) => f.write_str("that is the cluster's own"),
             Self::Shared(_) => f.write_str("that is no address of one machine alone"),
             Self::OtherNode { node, .. } => write!(f, "that is the address of the node {node}"),
-            Self::Elsewhere { from, .. } => write!(f, "the node's line to berth-server comes from {from}"),
+            Self::OtherNodesName(_) => f.write_str("that is the name of another node"),
+            Self::OfAnother { node, .. } => write!(f, "the inventory gives it to the node {node}"),
+            Self::Elsewhere { from, .. } => write!(
+                f,
+                "the node's line to berth-server comes from {from}, and no inventory gives it this address"
+            ),
             Self::Silent { problem, .. } => write!(f, "no kubelet of it answers there: {problem}"),
         }
     }
@@ -133,58 +179,98 @@ impl Claims {
         Ok(())
     }
 
-    /// The addresses that it names.
-    pub(super) fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
-    }
-
-    /// Whether all that is named is the node's, by what Berth sees without asking.
-    pub(super) fn are_its_own(&self, sight: &Sight<'_>, reserved: &Reserved) -> Result<(), NotItsOwn> {
+    /// Whether all that is named is the node's, by what Berth sees without asking, and by
+    /// the inventory. An address of another's entry is not this node's even if its line
+    /// comes from there: behind a NAT, the line of many does.
+    pub(super) fn are_its_own(
+        &self,
+        sight: &Sight<'_>,
+        reserved: &Reserved,
+        inventory: &Inventory,
+    ) -> Result<Own, NotItsOwn> {
         let count = self.names.len().saturating_add(self.addresses.len());
-        if count > MOST || self.addresses.is_empty() {
+        if count > MOST_NAMES || self.addresses.is_empty() {
             return Err(NotItsOwn::Count(count));
         }
+        let mut own = Own::default();
         for name in &self.names {
-            if is_of_cluster(name, reserved) {
-                return Err(NotItsOwn::Reserved(name.clone()));
-            }
-            if name != sight.node.identity.name.as_str() {
-                return Err(NotItsOwn::Name(name.clone()));
+            if is_its_name(name, sight, reserved, inventory)? {
+                own.by_inventory.push(name.clone());
             }
         }
-        let from = sight.from.to_canonical();
         for address in self.addresses.iter().copied() {
-            if is_of_cluster(&address.to_string(), reserved) {
-                return Err(NotItsOwn::Reserved(address.to_string()));
-            }
-            if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-                return Err(NotItsOwn::Shared(address));
-            }
-            if let Some(node) = (sight.others)(address) {
-                return Err(NotItsOwn::OtherNode { address, node });
-            }
-            if address != from {
-                return Err(NotItsOwn::Elsewhere { address, from });
+            match is_its_address(address, sight, reserved, inventory)? {
+                true => own.by_inventory.push(address.to_string()),
+                false => own.by_its_line.push(address),
             }
         }
-        Ok(())
+        Ok(own)
     }
 }
 
-/// The names by which pods and people call the API server, and those that were
-/// configured (CONTRACTS of Kubernetes: the Service `kubernetes` in `default`).
-fn is_of_cluster(name: &str, reserved: &Reserved) -> bool {
-    let name = name.to_ascii_lowercase();
-    let first = name.split('.').next().unwrap_or_default();
-    ["kubernetes", "localhost", ""].contains(&first)
-        || name.contains('*')
-        || reserved.hosts.iter().any(|host| host.eq_ignore_ascii_case(&name))
+/// Whether a DNS name is the node's by the inventory; else it is its Node's name.
+fn is_its_name(
+    name: &str,
+    sight: &Sight<'_>,
+    reserved: &Reserved,
+    inventory: &Inventory,
+) -> Result<bool, NotItsOwn> {
+    let node = &sight.node.identity.name;
+    if reserved.holds(name) {
+        return Err(NotItsOwn::Reserved(name.to_owned()));
+    }
+    if name == node.as_str() {
+        return Ok(false);
+    }
+    match inventory.holder_of_name(name) {
+        Some(holder) if holder == node && (sight.is_node)(&name.to_ascii_lowercase()) => {
+            Err(NotItsOwn::OtherNodesName(name.to_owned()))
+        }
+        Some(holder) if holder == node => Ok(true),
+        Some(holder) => Err(NotItsOwn::OfAnother { claimed: name.to_owned(), node: holder.to_string() }),
+        None => Err(NotItsOwn::Name(name.to_owned())),
+    }
+}
+
+/// Whether an address is the node's by the inventory; else its line comes from there.
+fn is_its_address(
+    address: IpAddr,
+    sight: &Sight<'_>,
+    reserved: &Reserved,
+    inventory: &Inventory,
+) -> Result<bool, NotItsOwn> {
+    if reserved.holds(&address.to_string()) {
+        return Err(NotItsOwn::Reserved(address.to_string()));
+    }
+    if !is_of_one_machine(address) {
+        return Err(NotItsOwn::Shared(address));
+    }
+    if let Some(node) = (sight.others)(address) {
+        return Err(NotItsOwn::OtherNode { address, node });
+    }
+    let from = sight.from.to_canonical();
+    match inventory.holder(address) {
+        Some(holder) if *holder == sight.node.identity.name => Ok(true),
+        Some(holder) => Err(NotItsOwn::OfAnother { claimed: address.to_string(), node: holder.to_string() }),
+        None if address == from => Ok(false),
+        None => Err(NotItsOwn::Elsewhere { address, from }),
+    }
+}
+
+/// Whether one machine alone may have an address; the kubelet takes no other for its own
+/// (k/k pkg/kubelet, `validateNodeIP`).
+pub(in crate::registry::kube) fn is_of_one_machine(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_link_local)
 }
 
 /// What a kubelet asks for (k/k pkg/kubelet/certificate).
 const USAGES: [&str; 3] = ["digital signature", "key encipherment", "server auth"];
 /// Names of one node: its own, and an address of each family and kind.
-const MOST: usize = 8;
+pub(in crate::registry::kube) const MOST_NAMES: usize = 8;
 
 #[cfg(test)]
 mod tests;
