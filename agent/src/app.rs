@@ -32,6 +32,7 @@ use berth_telemetry::relay::Kept;
 use berth_telemetry::{LogFormat, Share, Telemetry};
 
 use clap::CommandFactory as _;
+use tokio::runtime::{Builder, LocalOptions};
 
 use crate::cli::{self, Cli, Command, Config, Form, Invocation};
 use crate::config::{self, Defaults, Settings};
@@ -129,7 +130,9 @@ impl Context<'_> {
     }
 }
 
-/// Runs a command on a runtime of one thread, with telemetry around it.
+/// Runs a command on a runtime of one thread, with telemetry around it. The runtime is
+/// of the kind that can be no other: with the general kind tokio's scheduler for many threads
+/// comes into the program, and with its statistics the mathematics library into memory.
 fn on_runtime(invocation: &Invocation) -> Result<ExitCode, Failure> {
     let is_service = matches!(invocation.cli.command, Command::Run(_));
     let defaults = if is_service { Defaults::SERVICE } else { Defaults::COMMAND };
@@ -140,8 +143,10 @@ fn on_runtime(invocation: &Invocation) -> Result<ExitCode, Failure> {
     }
     install_crypto();
     let telemetry = Telemetry::install(&telemetry(&settings))?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(Failure::Runtime)?;
     let context = Context { settings, root: &global.root, quiet: global.quiet, spans: telemetry.kept() };
     let done = runtime.block_on(work(&context, &invocation.cli.command));
     // A blocking read, such as of standard input, may never end.

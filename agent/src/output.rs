@@ -2,6 +2,7 @@
 //! progress and complaints on standard error. Rendering is pure; the two
 //! writers at the end are the only ones that touch the streams.
 
+mod bar;
 mod clock;
 mod diagnosis;
 mod joined;

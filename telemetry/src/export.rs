@@ -16,6 +16,7 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -140,10 +141,12 @@ impl Courier {
         spans: mpsc::Receiver<SpanData>,
         closing: watch::Receiver<Option<Instant>>,
         counts: Arc<Counts>,
-    ) -> Result<(tokio::runtime::Runtime, Self), InstallError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+    ) -> Result<(LocalRuntime, Self), InstallError> {
+        // Of the kind that can only have one thread: an agent's program then needs nothing of
+        // tokio's scheduler for many.
+        let runtime = Builder::new_current_thread()
             .enable_all()
-            .build()
+            .build_local(LocalOptions::default())
             .map_err(InstallError::Thread)?;
         let mut exporter = {
             // The gRPC channel spawns a task when it is made.

@@ -36,6 +36,7 @@ pub(super) struct Agent {
     pub(super) server: Remembered,
     checks: Preflight,
     pub(super) services: NodeServices,
+    pub(super) units: Arc<Systemd>,
     wishes: Wishes,
 }
 
@@ -52,6 +53,7 @@ impl Agent {
         if let Some(spans) = &with.spans {
             line = line.with_relay(Relay::start(spans.clone()));
         }
+        let units = Arc::new(Systemd::default());
         Ok(Self {
             depot: FileDepot::below(with.root).map_err(Failure::State)?,
             vault: FileVault::below(with.root).map_err(Failure::State)?,
@@ -60,7 +62,8 @@ impl Agent {
             line,
             server,
             checks: Preflight::new(with, host.files().clone()),
-            services: NodeServices::of(with.root, Arc::new(Systemd::default())).map_err(Failure::State)?,
+            services: NodeServices::of(with.root, Arc::clone(&units) as _).map_err(Failure::State)?,
+            units,
             host,
             wishes: wishes(&with.settings),
         })

@@ -45,7 +45,7 @@ async fn enlisted(agent: &Agent) -> Result<(), String> {
     }
     let applied = agent.host.apply(&plan::service(&unit, &program), agent.clock.now());
     applied.map_err(|error| error.into_diagnosis(Phase::Registration).to_string())?;
-    Systemd::default().start(AGENT).await.map_err(|error| error.to_string())
+    agent.units.start(AGENT).await.map_err(|error| error.to_string())
 }
 
 /// Stops the service form, so that nobody else works on the machine.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use berth_telemetry::Outcome;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::bar::Bar;
 use super::{DiagnosisView, ERROR, OK, WARNING, say_json, tell, wait};
 
 /// One step of a join, for programs.
@@ -42,7 +42,7 @@ pub enum Step {
 enum Stage {
     Nowhere,
     Lines,
-    Bar(ProgressBar),
+    Bar(Bar),
     Json,
 }
 
@@ -72,7 +72,7 @@ impl Progress {
     /// Lines on standard error, below them a bar if that is a terminal.
     #[must_use]
     pub fn people(interactive: bool) -> Self {
-        Self::on(if interactive { Stage::Bar(bar()) } else { Stage::Lines })
+        Self::on(if interactive { Stage::Bar(Bar::over(Phase::ALL.len())) } else { Stage::Lines })
     }
 
     const fn on(stage: Stage) -> Self {
@@ -84,11 +84,7 @@ impl Progress {
         self.begun.entry(phase).or_insert_with(Instant::now);
         match &self.stage {
             Stage::Nowhere | Stage::Lines => {}
-            Stage::Bar(bar) => {
-                bar.set_position(place(phase));
-                bar.set_prefix(phase.as_str());
-                bar.set_message("");
-            }
+            Stage::Bar(bar) => bar.step(place(phase), phase.as_str()),
             Stage::Json => json(&Step::PhaseBegan { phase: phase.as_str() }),
         }
     }
@@ -97,7 +93,7 @@ impl Progress {
     /// its values, such as a place in a queue, may move.
     pub fn waiting(&mut self, why: &Diagnosis) {
         if let Stage::Bar(bar) = &self.stage {
-            bar.set_message(why.cause());
+            bar.say(&why.cause());
         }
         let told = Some((why.code(), why.mend()));
         if self.told == told {
@@ -132,8 +128,7 @@ impl Progress {
             Stage::Nowhere | Stage::Json => {}
             Stage::Lines => tell(&line(phase, outcome, elapsed)),
             Stage::Bar(bar) => {
-                bar.set_position(place(phase) + 1);
-                bar.set_message("");
+                bar.step(place(phase) + 1, phase.as_str());
                 bar.suspend(|| tell(&line(phase, outcome, elapsed)));
             }
         }
@@ -142,7 +137,7 @@ impl Progress {
     /// The join is over: nothing of the bar stays.
     pub fn close(&mut self) {
         if let Stage::Bar(bar) = std::mem::replace(&mut self.stage, Stage::Nowhere) {
-            bar.finish_and_clear();
+            bar.close();
         }
     }
 }
@@ -175,18 +170,8 @@ pub fn short(duration: Duration) -> String {
 }
 
 /// How many phases come before.
-fn place(phase: Phase) -> u64 {
-    Phase::ALL.iter().take_while(|before| **before != phase).count() as u64
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(Phase::ALL.len() as u64);
-    let template = "{bar:15.green} {pos}/{len} {prefix:.bold} {elapsed:.dim} {wide_msg:.yellow}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸─"));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+fn place(phase: Phase) -> usize {
+    Phase::ALL.iter().take_while(|before| **before != phase).count()
 }
 
 /// A reader that has gone away misses nothing but progress.

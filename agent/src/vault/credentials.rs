@@ -21,7 +21,9 @@ pub(super) fn written(held: &Held) -> io::Result<Zeroizing<Vec<u8>>> {
         former: held.former.as_ref().map(Written::of),
     };
     // All of the room at once: a buffer that grows leaves copies of the keys behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, &file)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
     serde_json::to_writer(&mut *bytes, &file)?;
     Ok(bytes)
 }
@@ -83,7 +85,18 @@ impl Written {
     }
 }
 
-const VERSION: u32 = 1;
+/// Counts what is written.
+struct Length(usize);
 
-/// Room for two credentials: of each a chain and a bundle at their limits.
-const ROOM: usize = 256 * 1024;
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const VERSION: u32 = 1;

@@ -46,6 +46,17 @@ fn a_crash_at_any_change_keeps_the_old_credential_or_the_new_one() {
 }
 
 #[test]
+fn keys_are_written_into_room_that_is_all_there_from_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let vault = FileVault::below(root.path()).expect("a directory");
+    for _ in 0..2 {
+        let held = vault.keep(issued(&vault.proposed_key().expect("a key"))).expect("writable");
+        let written = credentials::written(&held).expect("plain data");
+        assert_eq!(written.capacity(), written.len());
+    }
+}
+
+#[test]
 fn private_keys_are_for_the_agent_s_user_only() {
     let root = tempfile::tempdir().expect("a directory");
     let vault = FileVault::below(root.path()).expect("a directory");

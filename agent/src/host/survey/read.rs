@@ -3,16 +3,21 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use berth_domain::facts::bounds;
+use rustix::fs::OFlags;
 
 /// The most bytes of a table such as `/proc/net/tcp` or `modules.dep`.
 const LONGEST_FILE: u64 = 4 << 20;
 
 /// The most bytes of one line of a table; the rest of the line is left out.
 const LONGEST_LINE: u64 = 64 << 10;
+
+/// Room for a file such as most are, in bytes.
+const USUAL_FILE: usize = 4096;
 
 /// The most entries that are read from one directory.
 const MOST_ENTRIES: usize = 4096;
@@ -21,10 +26,7 @@ const MOST_ENTRIES: usize = 4096;
 /// time: a table may have megabytes, and an attending agent reads it every few
 /// seconds. `None` where there is no such file.
 pub(in crate::host) fn lines(path: &Path, mut see: impl FnMut(&str) -> ControlFlow<()>) -> Option<()> {
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    let mut table = BufReader::new(File::open(path).ok()?.take(LONGEST_FILE));
+    let mut table = BufReader::new(open(path)?.take(LONGEST_FILE));
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -57,15 +59,20 @@ pub(super) fn start(path: &Path, most: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The first `most` bytes of a file. Anything but a regular file is absent: to
-/// open a pipe would wait for its other end.
+/// The first `most` bytes of a file. Anything but a regular file is absent.
 pub(super) fn bytes(path: &Path, most: u64) -> Option<Vec<u8>> {
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    // Nearly all are short and read at once: the kernel tells no size of them.
+    let mut bytes = Vec::with_capacity(usize::try_from(most).map_or(USUAL_FILE, |most| most.min(USUAL_FILE)));
+    open(path)?.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// A regular file. Looked at once it is open, which spares a second way to it; until then
+/// nothing is waited for, such as the other end of a pipe.
+fn open(path: &Path) -> Option<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
 }
 
 /// A file that holds one fact; `None` when it is empty.

@@ -106,18 +106,21 @@ impl Systemd {
         let connection = self.connection().await?;
         let answer = call(&connection, MANAGER, "LoadUnit", &(unit,)).await?;
         let path: OwnedObjectPath = answer.body().deserialize()?;
-        let text = async |name| -> zbus::Result<String> {
-            let value = property(&connection, &path, "Unit", name).await?;
-            Ok(String::try_from(value)?)
-        };
-        let (active, sub) = (text("ActiveState").await?, text("SubState").await?);
-        let of_service = async |name| property(&connection, &path, "Service", name).await;
+        let of = async |kind, name| property(&connection, &path, kind, name).await;
+        // Asked all at once: each question by itself would be two switches to systemd and back.
+        let (active, sub, result, status, restarts) = tokio::try_join!(
+            of("Unit", "ActiveState"),
+            of("Unit", "SubState"),
+            of("Service", "Result"),
+            of("Service", "ExecMainStatus"),
+            of("Service", "NRestarts"),
+        )?;
         Ok(UnitState {
-            active,
-            sub,
-            result: String::try_from(of_service("Result").await?)?,
-            status: i32::try_from(of_service("ExecMainStatus").await?)?,
-            restarts: u32::try_from(of_service("NRestarts").await?)?,
+            active: active.try_into()?,
+            sub: sub.try_into()?,
+            result: result.try_into()?,
+            status: status.try_into()?,
+            restarts: restarts.try_into()?,
         })
     }
 }
