@@ -4,13 +4,28 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 /// Between two looks.
-pub const LOOK: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// The largest file that is read: chains and bundles are much smaller.
 const LARGEST: u64 = 256 * 1024;
+
+/// Looks every few seconds until `end`. A slow disk holds up nobody's line.
+pub async fn look_until(end: CancellationToken, look: impl Fn() + Send + Sync + 'static) {
+    let look = Arc::new(look);
+    while tokio::time::timeout(LOOK, end.cancelled()).await.is_err() {
+        let look = Arc::clone(&look);
+        // One that panics has said so, and would again.
+        if tokio::task::spawn_blocking(move || look()).await.is_err() {
+            return;
+        }
+    }
+}
 
 /// What the paths lead to at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -41,7 +41,7 @@ use crate::signer::files::FileSigner;
 use crate::signer::kube::{Authority, KubeSigner, NoAuthority};
 use crate::signer::local::LocalSigner;
 use crate::trust::{Bundles, pem};
-use crate::watched::LOOK;
+use crate::watched::look_until;
 
 /// Work that goes on until the server ends.
 pub(super) type Chore = Box<dyn FnOnce(CancellationToken) -> Doing + Send>;
@@ -304,13 +304,7 @@ fn file_signer(
         .with_context(|| format!("opening the nodes' CA of {}", certificate.display()))?;
     let signer = Arc::new(signer);
     let (looking, clock) = (Arc::clone(&signer), Arc::clone(clock));
-    chores.push(Box::new(move |end| {
-        Box::pin(async move {
-            while tokio::time::timeout(LOOK, end.cancelled()).await.is_err() {
-                looking.look(clock.now());
-            }
-        })
-    }));
+    chores.push(Box::new(move |end| Box::pin(look_until(end, move || looking.look(clock.now())))));
     Ok(Some(signer))
 }
 

@@ -22,7 +22,7 @@ use crate::bundle::shelf::Shelf;
 use crate::kubernetes::{connect, within};
 use crate::ports::Trust;
 use crate::signer::local::LocalSigner;
-use crate::watched::{LOOK, read};
+use crate::watched::{look_until, read};
 
 /// The shelf of these settings. What is on it must be endorsed by a CA that machines
 /// trust on the line at that moment.
@@ -39,13 +39,7 @@ pub(super) fn shelf(
 
 /// Looks at the shelf until the end.
 pub(super) async fn keep_fresh(shelf: Arc<Shelf>, end: CancellationToken) {
-    while tokio::time::timeout(LOOK, end.cancelled()).await.is_err() {
-        let shelf = Arc::clone(&shelf);
-        // A large archive on a slow disk must not hold up the line.
-        if tokio::task::spawn_blocking(move || shelf.look()).await.is_err() {
-            return;
-        }
-    }
+    look_until(end, move || shelf.look()).await;
 }
 
 /// The keys of a bundle of CA certificates, DER SubjectPublicKeyInfo.

@@ -7,7 +7,7 @@ use super::backend::Chore;
 use super::settings::{Backend, Kubernetes, Settings};
 use crate::registry::kube::Reserved;
 use crate::registry::kube::inventory::{InventoryError, InventoryFile, load};
-use crate::watched::LOOK;
+use crate::watched::look_until;
 
 /// What no node may serve as: the API servers, `api` among them if it is known, and where
 /// machines join.
@@ -28,17 +28,7 @@ pub(super) fn opened(
 ) -> Option<Arc<InventoryFile>> {
     let file = Arc::new(InventoryFile::open(kubernetes.inventory.clone()?, reserved.clone()));
     let looking = Arc::clone(&file);
-    chores.push(Box::new(move |end| {
-        Box::pin(async move {
-            while tokio::time::timeout(LOOK, end.cancelled()).await.is_err() {
-                let looking = Arc::clone(&looking);
-                // A slow disk must not hold up the line.
-                if tokio::task::spawn_blocking(move || looking.look()).await.is_err() {
-                    return;
-                }
-            }
-        })
-    }));
+    chores.push(Box::new(move |end| Box::pin(look_until(end, move || looking.look()))));
     Some(file)
 }
 

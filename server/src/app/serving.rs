@@ -21,7 +21,7 @@ use crate::listener::{Credentials, ServerTls};
 use crate::ports::{Clock, Signer};
 use crate::signer::local::LocalSigner;
 use crate::trust::Bundles;
-use crate::watched::{LOOK, Stamps, read};
+use crate::watched::{Stamps, look_until, read};
 
 /// How long a serving certificate is good.
 const VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -145,12 +145,7 @@ impl Serving {
 
 /// Looks for changes until `end`.
 pub(super) async fn keep_fresh(serving: Arc<Serving>, clock: Arc<dyn Clock>, end: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => serving.look(clock.now()),
-        }
-    }
+    look_until(end, move || serving.look(clock.now())).await;
 }
 
 impl Source {
