@@ -1,6 +1,6 @@
 //! The manners of both programs: how a configuration file is read, where a setting
-//! came from, how the manual page is made, what TLS they offer, what
-//! time it is. Nothing of joins.
+//! came from, how the manual page is made, what TLS they offer, what time it is. Nothing
+//! of joins.
 #![warn(missing_docs)]
 
 pub mod clock;

@@ -130,7 +130,7 @@ fn guard(table: &Table, chain: &str) -> Guard {
 }
 
 impl Firewall {
-    /// Whether something is shut, or could not be seen.
+    /// Whether nothing is shut, and all could be seen.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.shut.is_empty() && self.unseen.is_empty()

@@ -42,17 +42,13 @@ pub(super) fn failing(seen: &Seen, phase: Phase) -> Vec<Diagnosis> {
     let ended = seen.units.iter().filter(|unit| unit.failing).map(|unit| ended(unit, phase));
     let mut causes: Vec<Diagnosis> = ended.collect();
     let runtime_failing = causes.iter().any(|why| why.code() == Code::RuntimeFailing);
+    let containerd = ("containerd", crate::plan::SOCKET);
+    let no_cri = |problem: Option<&str>| unserved(phase, containerd, problem, seen.inotify.as_deref());
     match &seen.runtime {
         Ok(conditions) => causes.extend(conditions.iter().filter_map(|it| condition(it, seen, phase))),
         Err(_) if runtime_failing => {}
-        Err(why @ (Unserved::Off | Unserved::Failed(_))) => {
-            let problem = match why {
-                Unserved::Failed(problem) => Some(problem.as_str()),
-                Unserved::Off | Unserved::Silent => None,
-            };
-            let runtime = ("containerd", crate::plan::SOCKET);
-            causes.insert(0, unserved(phase, runtime, problem, seen.inotify.as_deref()));
-        }
+        Err(Unserved::Off) => causes.insert(0, no_cri(None)),
+        Err(Unserved::Failed(problem)) => causes.insert(0, no_cri(Some(problem))),
         Err(Unserved::Silent) => {
             causes.push(Diagnosis::new(Code::RuntimeMissing, phase).with("sockets", crate::plan::SOCKET));
         }
