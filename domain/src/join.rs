@@ -30,7 +30,11 @@ impl JoinId {
 
 impl fmt::Display for JoinId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("j-{}", base32().encode(&self.0)))
+        let mut text = *b"j-################";
+        if let Some(digits) = text.get_mut(2..) {
+            base32().encode_mut(&self.0, digits);
+        }
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -123,6 +123,10 @@ struct Escaping<'inner, W> {
 
 impl<W: Write> Write for Escaping<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every text.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.inner.write_str(text);
+        }
         let mut rest = text;
         while let Some(at) = rest.find(moves_the_cursor) {
             let (plain, from) = rest.split_at(at);
