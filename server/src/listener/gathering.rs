@@ -19,15 +19,15 @@ pub(super) struct Gathering<S> {
     stream: S,
     gathered: Vec<u8>,
     written: usize,
-    /// The others have had their turn.
-    yielded: bool,
+    /// How many turns the others still have before it is written.
+    turns: u8,
     /// The peer has said something.
     heard: bool,
 }
 
 impl<S> Gathering<S> {
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, gathered: Vec::new(), written: 0, yielded: false, heard: false }
+        Self { stream, gathered: Vec::new(), written: 0, turns: TURNS_AT_FIRST, heard: false }
     }
 }
 
@@ -42,7 +42,7 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
         }
         self.gathered = Vec::new();
         self.written = 0;
-        self.yielded = false;
+        self.turns = TURNS;
         Poll::Ready(Ok(()))
     }
 }
@@ -63,7 +63,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
             return Poll::Ready(Ok(()));
         }
         if !this.gathered.is_empty() {
-            if !std::mem::replace(&mut this.yielded, true) {
+            if let Some(left) = this.turns.checked_sub(1) {
+                this.turns = left;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -88,6 +89,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+/// An answer's parts are ready within one turn.
+const TURNS: u8 = 1;
+
+/// A request comes with the peer's SETTINGS, and its answer takes some turns: what we say
+/// to the SETTINGS leaves with it.
+const TURNS_AT_FIRST: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -130,7 +138,7 @@ mod tests {
 
     /// A line whose peer has spoken.
     fn line() -> Gathering<Wire> {
-        Gathering { heard: true, ..Gathering::new(Wire::default()) }
+        Gathering { heard: true, turns: TURNS, ..Gathering::new(Wire::default()) }
     }
 
     #[test]
