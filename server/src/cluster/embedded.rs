@@ -4,6 +4,7 @@
 
 mod book;
 mod heard;
+mod joins;
 mod ports;
 mod read;
 mod readers;
@@ -55,7 +56,7 @@ impl Default for Settings {
         Self {
             queue: 4_096,
             group: 128,
-            window: Duration::from_millis(2),
+            window: Duration::from_millis(5),
             patience: Duration::from_secs(5),
             heard_every: Duration::from_secs(2),
             poll: Duration::from_millis(250),

@@ -131,14 +131,15 @@ pub(super) trait JoinLedger {
     /// A join's record.
     fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>>;
 
-    /// Keeps a join's record.
+    /// Keeps a join's record that changed by no entry.
     fn keep_join(&mut self, record: &JoinRecord) -> Stored<()>;
 
     /// The newest entry of a join.
     fn newest_entry(&mut self, join: JoinId) -> Stored<Option<Entry>>;
 
-    /// Appends an entry to a join that is kept; answers its sequence number.
-    fn append(&mut self, entry: &Entry) -> Stored<i64>;
+    /// Appends an entry, and keeps its join's record as the entry made it; answers the
+    /// entry's sequence number.
+    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64>;
 
     /// Drops a join's oldest entries beyond `most`.
     fn prune_entries(&mut self, join: JoinId, most: usize) -> Stored<()>;

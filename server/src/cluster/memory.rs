@@ -238,7 +238,8 @@ impl JoinLedger for State {
         Ok(self.entries.iter().rev().find(|entry| entry.join == join).cloned())
     }
 
-    fn append(&mut self, entry: &Entry) -> Stored<i64> {
+    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
+        self.keep_join(after)?;
         self.last_sequence += 1;
         self.entries.push_back(Entry { sequence: self.last_sequence, ..entry.clone() });
         Ok(self.last_sequence)

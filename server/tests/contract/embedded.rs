@@ -7,17 +7,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::join::Event;
+use berth_domain::join::{Event, JoinRecord};
+use berth_domain::node::Binding;
 use berth_domain::phase::Phase;
 use berth_server::cluster::embedded::{Embedded, OpenError, Settings};
-use berth_server::ports::{Joins, Nodes, Observation, PortError, Tokens};
+use berth_server::ports::{Joins, Nodes, Observation, PortError, Release, Tokens};
 use futures_util::FutureExt;
 use futures_util::future::{join_all, join3};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::fixtures::{
-    all_entries, binding, claim, events_of, join, key, later, name, now, origin, the_node, token,
+    all_entries, binding, claim, events_of, join, key, later, name, now, origin, renewal, the_node, token,
 };
 use crate::tokens::race;
 use crate::{Backend, open};
@@ -237,6 +238,40 @@ async fn everything_is_there_after_opening_again() {
     assert_eq!(*again.changes().borrow(), 2);
 }
 
+/// To the process that wrote, to another, and to one that starts later.
+#[tokio::test]
+async fn a_join_is_the_sum_of_its_entries_whoever_reads_it() {
+    let (_directory, path) = place();
+    let (one, other) = (open(&path), open(&path));
+    let minted = token(1, 1);
+    one.mint(minted.clone()).await.expect("a fresh id");
+    let used = one.redeem(&claim(&minted, key("k")), &origin(&minted.id), now()).await.expect("a use");
+    let bound = Binding { join: used.join, ..binding("n1", "m", "k") };
+    one.bind(&bound, later(1)).await.expect("a free name");
+    for step in 2..50 {
+        // Two processes write, as when its machine comes back to another.
+        let (writes, at) = (if step % 5 == 0 { &other } else { &one }, later(step));
+        match step {
+            10 => writes.observe(&name("n1"), Observation::Ready, at).await.expect("observed"),
+            49 => {
+                writes.release(&name("n1"), Release::Left, at).await.expect("an answer");
+            }
+            _ => {
+                let renewed = renewal("n1", "m", &format!("k{step}"), &bound);
+                writes.bind(&renewed, at).await.expect("a renewal");
+            }
+        }
+        let mut sum = JoinRecord::begin(used.join, now());
+        let entries = one.entries(Some(used.join), 0, 100).await.expect("an answer");
+        entries.iter().for_each(|entry| sum.take(entry));
+        assert_eq!(sum.updated, at);
+        for reader in [&one, &other, &open(&path)] {
+            assert_eq!(reader.join(used.join).await.expect("an answer").as_ref(), Some(&sum), "step {step}");
+            assert_eq!(reader.joins(2).await.expect("an answer"), [sum.clone()], "step {step}");
+        }
+    }
+}
+
 #[test]
 fn the_file_is_its_owners_alone() {
     let (_directory, path) = place();
@@ -268,7 +303,7 @@ fn a_newer_servers_store_is_refused_in_clear_words() {
     let error = Embedded::open(&path, &Settings::default()).err().expect("it is newer");
     let text = error.to_string();
     assert!(
-        text.contains("schema version 7") && text.contains("up to 1") && text.contains("newer berth-server"),
+        text.contains("schema version 7") && text.contains("up to 2") && text.contains("newer berth-server"),
         "{text}"
     );
 }

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Params};
 use serde::Serialize;
 
 use super::heard::Heard;
+use super::joins::{self, Kept};
 use super::read;
 use super::tokens::{MOST_TOKENS, Recent};
 use crate::cluster::ledger::{JoinLedger, NodeLedger, StoreError, Stored, TokenLedger};
@@ -26,7 +27,7 @@ pub(super) struct Book {
     recent: Arc<Recent>,
     /// Records as this transaction sees them; good as long as nobody else writes.
     tokens: HashMap<TokenId, TokenRecord>,
-    joins: HashMap<JoinId, JoinRecord>,
+    joins: HashMap<JoinId, Kept>,
     nodes: HashMap<NodeName, NodeRecord>,
     changed_tokens: Vec<TokenId>,
     gone_nodes: Vec<NodeName>,
@@ -129,10 +130,42 @@ impl Book {
         }
     }
 
-    fn execute(&mut self, sql: &str, with: impl Params) -> Stored<usize> {
+    fn count_write(&mut self) {
         self.wrote = true;
         self.writes = self.writes.wrapping_add(1);
+    }
+
+    fn execute(&mut self, sql: &str, with: impl Params) -> Stored<usize> {
+        self.count_write();
         Ok(self.store.prepare_cached(sql)?.execute(with)?)
+    }
+
+    /// Writes a join's row, which then has all its entries taken, and as many of those
+    /// that come next; answers its number.
+    fn write_join(&mut self, record: &JoinRecord, coming: i64) -> Stored<i64> {
+        self.count_write();
+        let number = self
+            .store
+            .prepare_cached(
+                "INSERT INTO joins (id, updated, proven, finished, taken, document) VALUES (?1, ?2, ?3, ?4,
+                 coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0) + ?5, ?6)
+                 ON CONFLICT (id) DO UPDATE SET updated = excluded.updated, proven = excluded.proven,
+                 finished = excluded.finished, taken = excluded.taken, document = excluded.document
+                 RETURNING number",
+            )?
+            .query_row(
+                (
+                    record.id.to_string(),
+                    record.updated.millis(),
+                    is_proven(record),
+                    is_finished(record),
+                    coming,
+                    text("join", record)?,
+                ),
+                |row| row.get(0),
+            )?;
+        self.joins.insert(record.id, Kept::written(number, record.clone()));
+        Ok(number)
     }
 
     /// Drops joins; what is remembered of them no longer holds.
@@ -199,30 +232,16 @@ impl TokenLedger for Book {
 
 impl JoinLedger for Book {
     fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>> {
-        if let Some(join) = self.joins.get(&id) {
-            return Ok(Some(join.clone()));
+        if !self.joins.contains_key(&id)
+            && let Some(join) = joins::one(&self.store, id)?
+        {
+            self.joins.insert(id, join);
         }
-        let join = read::join(&self.store, id)?;
-        if let Some(join) = &join {
-            self.joins.insert(id, join.clone());
-        }
-        Ok(join)
+        Ok(self.joins.get(&id).map(|join| join.record.clone()))
     }
 
     fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
-        self.execute(
-            "INSERT INTO joins (id, updated, proven, finished, document) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET updated = excluded.updated, proven = excluded.proven,
-             finished = excluded.finished, document = excluded.document",
-            (
-                record.id.to_string(),
-                record.updated.millis(),
-                is_proven(record),
-                is_finished(record),
-                text("join", record)?,
-            ),
-        )?;
-        self.joins.insert(record.id, record.clone());
+        self.write_join(record, 0)?;
         Ok(())
     }
 
@@ -230,11 +249,15 @@ impl JoinLedger for Book {
         read::newest_entry(&self.store, join)
     }
 
-    fn append(&mut self, entry: &Entry) -> Stored<i64> {
+    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
+        let known = self.joins.get_mut(&entry.join);
+        let number = match known.and_then(|join| join.follow(after).then_some(join.number)) {
+            Some(number) => number,
+            None => self.write_join(after, 1)?,
+        };
         self.execute(
-            "INSERT INTO entries (join_number, at, document)
-             VALUES ((SELECT number FROM joins WHERE id = ?1), ?2, ?3)",
-            (entry.join.to_string(), entry.at.millis(), text("entry", entry)?),
+            "INSERT INTO entries (join_number, at, ends, document) VALUES (?1, ?2, ?3, ?4)",
+            (number, entry.at.millis(), entry.event.ends_lines(), text("entry", entry)?),
         )?;
         self.appended = true;
         Ok(self.store.last_insert_rowid())

@@ -12,7 +12,7 @@ use berth_domain::timestamp::Timestamp;
 use berth_domain::token::{Claim, TokenId, TokenRecord, Use};
 use tokio::sync::watch;
 
-use super::{Embedded, read};
+use super::{Embedded, joins as kept, read};
 use crate::cluster::Sweep;
 use crate::cluster::ledger::Problem;
 use crate::cluster::verbs::{joins, nodes, tokens};
@@ -71,11 +71,11 @@ impl Joins for Embedded {
     }
 
     async fn join(&self, id: JoinId) -> Answer<Option<JoinRecord>> {
-        self.readers.ask("read a join", move |store| read::join(store, id)).await
+        self.readers.ask("read a join", move |store| Ok(kept::one(store, id)?.map(|kept| kept.record))).await
     }
 
     async fn joins(&self, most: usize) -> Answer<Vec<JoinRecord>> {
-        self.readers.ask("list joins", move |store| read::joins(store, most)).await
+        self.readers.ask("list joins", move |store| kept::newest(store, most)).await
     }
 
     async fn entries(&self, join: Option<JoinId>, after: i64, most: usize) -> Answer<Vec<Entry>> {

@@ -1,11 +1,12 @@
-//! Every question to the store, for readers and the writer alike.
+//! The questions to the store, for readers and the writer alike; those about joins are
+//! beside how joins are kept.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::facts::HostFacts;
 use berth_domain::identity::{MachineId, SpkiHash};
-use berth_domain::join::{Entry, JoinId, JoinRecord};
+use berth_domain::join::{Entry, JoinId};
 use berth_domain::name::NodeName;
 use berth_domain::node::{Ban, CertificateTerms, NodeRecord};
 use berth_domain::timestamp::Timestamp;
@@ -27,16 +28,6 @@ pub(super) fn token(store: &Connection, id: &TokenId) -> Stored<Option<TokenReco
 pub(super) fn tokens(store: &Connection) -> Stored<Vec<TokenRecord>> {
     let all = many(store, "token", "SELECT document FROM tokens ORDER BY created DESC, id", [])?;
     all.into_iter().map(|token| with_uses(store, token)).collect()
-}
-
-/// One join.
-pub(super) fn join(store: &Connection, id: JoinId) -> Stored<Option<JoinRecord>> {
-    one(store, "join", "SELECT document FROM joins WHERE id = ?1", [id.to_string()])
-}
-
-/// The newest joins.
-pub(super) fn joins(store: &Connection, most: usize) -> Stored<Vec<JoinRecord>> {
-    many(store, "join", "SELECT document FROM joins ORDER BY number DESC LIMIT ?1", [limit(most)])
 }
 
 /// Entries after a sequence number, oldest first.
@@ -62,13 +53,10 @@ pub(super) fn entries(store: &Connection, of: Option<JoinId>, after: i64, most: 
 /// The entries after a sequence number that end lines, and up to where was looked.
 pub(super) fn endings(store: &Connection, after: i64, most: usize) -> Stored<(i64, Vec<Entry>)> {
     let (last, _) = position(store)?;
-    // By the text of the document: a quote within a value is escaped, so nothing but
-    // the event's own field reads like this, and no other entry is parsed.
     let endings = rows(
         store,
-        r#"SELECT sequence, document FROM entries WHERE sequence > ?1
-           AND (instr(document, '"event":"banned"') OR instr(document, '"event":"forgotten"'))
-           ORDER BY sequence LIMIT ?2"#,
+        "SELECT sequence, document FROM entries INDEXED BY entries_endings
+         WHERE ends = 1 AND sequence > ?1 ORDER BY sequence LIMIT ?2",
         (after, limit(most)),
         entry,
     )?;
@@ -256,7 +244,7 @@ fn one<T: DeserializeOwned>(
     Ok(many(store, kind, sql, with)?.into_iter().next())
 }
 
-fn many<T: DeserializeOwned>(
+pub(super) fn many<T: DeserializeOwned>(
     store: &Connection,
     kind: &'static str,
     sql: &str,
@@ -265,7 +253,7 @@ fn many<T: DeserializeOwned>(
     rows(store, sql, with, |row| document(kind, row, 0))
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     store: &Connection,
     sql: &str,
     with: impl Params,
@@ -280,7 +268,7 @@ fn rows<T>(
     Ok(all)
 }
 
-fn document<T: DeserializeOwned>(kind: &'static str, row: &Row<'_>, column: usize) -> Stored<T> {
+pub(super) fn document<T: DeserializeOwned>(kind: &'static str, row: &Row<'_>, column: usize) -> Stored<T> {
     let text = row.get_ref(column)?.as_bytes().map_err(rusqlite::Error::from)?;
     serde_json::from_slice(text).map_err(StoreError::document(kind))
 }
@@ -294,6 +282,6 @@ fn optional_document<T: DeserializeOwned>(
     is_there.then(|| document(kind, row, column)).transpose()
 }
 
-fn limit(most: usize) -> i64 {
+pub(super) fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }

@@ -152,7 +152,9 @@ fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: VERSION });
     }
     if found < VERSION {
-        transaction.execute_batch(SCHEMA).map_err(failed)?;
+        for step in STEPS.iter().zip(1..).filter(|(_, to)| *to > found).map(|(step, _)| step) {
+            transaction.execute_batch(step).map_err(failed)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
         transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     }
@@ -164,7 +166,10 @@ fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
 }
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// What leads from nothing to each version.
+const STEPS: [&str; 2] = [FIRST, SECOND];
 
 /// "BRTH".
 const APPLICATION: i64 = 0x4252_5448;
@@ -185,7 +190,7 @@ const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// Records are JSON documents beside the columns that queries need. Moments are
 /// milliseconds. `uses` and `heard` are apart so that what changes often is small.
-const SCHEMA: &str = "
+const FIRST: &str = "
     CREATE TABLE tokens (
         id TEXT PRIMARY KEY,
         created INTEGER NOT NULL,
@@ -244,3 +249,68 @@ const SCHEMA: &str = "
     CREATE TABLE revision (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL) STRICT;
     INSERT INTO revision VALUES (1, 0);
 ";
+
+/// A join's row may lack its newest entries, those after `taken`; and the few entries that
+/// end lines are found without a look at the others. A quote within a value is escaped,
+/// so nothing but an event's own field reads like that.
+const SECOND: &str = r#"
+    ALTER TABLE joins ADD COLUMN taken INTEGER NOT NULL DEFAULT 0;
+    UPDATE joins SET taken = coalesce((SELECT max(sequence) FROM entries WHERE join_number = joins.number), 0);
+    ALTER TABLE entries ADD COLUMN ends INTEGER NOT NULL DEFAULT 0;
+    UPDATE entries SET ends = 1
+        WHERE instr(document, '"event":"banned"') OR instr(document, '"event":"forgotten"');
+    CREATE INDEX entries_endings ON entries(sequence) WHERE ends = 1;
+"#;
+
+#[cfg(test)]
+mod tests {
+    use berth_domain::join::{Entry, Event, JoinRecord, State};
+    use berth_domain::timestamp::Timestamp;
+
+    use super::*;
+    use crate::cluster::embedded::{joins, read};
+
+    /// A store as the first version left it, with one join of two entries.
+    fn of_the_first_version(path: &Path, record: &JoinRecord, entries: &[Entry]) {
+        let store = Connection::open(path).expect("a fresh file");
+        store.execute_batch(FIRST).expect("the first version's tables");
+        store.pragma_update(None, "application_id", APPLICATION).expect("written");
+        store.pragma_update(None, "user_version", 1).expect("written");
+        let document = serde_json::to_string(record).expect("JSON");
+        store
+            .execute(
+                "INSERT INTO joins (id, updated, proven, finished, document) VALUES (?1, 1, 1, 0, ?2)",
+                (record.id.to_string(), document),
+            )
+            .expect("a row");
+        for entry in entries {
+            let document = serde_json::to_string(entry).expect("JSON");
+            store
+                .execute("INSERT INTO entries (join_number, at, document) VALUES (1, 1, ?1)", [document])
+                .expect("a row");
+        }
+    }
+
+    #[test]
+    fn a_store_of_the_first_version_keeps_its_joins_and_endings() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.db");
+        let at = Timestamp::from_millis(1);
+        let id = "j-aaaaaaaaaaaaaaaa".parse().expect("a join id");
+        let by = "alice".to_owned();
+        let entry = |event| Entry { sequence: 0, at, join: id, node: None, event };
+        let reason = r#""event":"left""#.to_owned();
+        let entries = [entry(Event::Ready), entry(Event::Banned { by, reason })];
+        let mut record = JoinRecord::begin(id, at);
+        entries.iter().for_each(|entry| record.take(entry));
+        of_the_first_version(&path, &record, &entries);
+
+        let store = writer(&path).expect("brought to this version");
+        let kept = joins::one(&store, id).expect("an answer").expect("it is kept");
+        assert_eq!((kept.record, State::Ready), (record.clone(), record.state));
+        let (seen, endings) = read::endings(&store, 0, 10).expect("an answer");
+        assert_eq!((seen, endings.iter().map(|entry| entry.sequence).collect::<Vec<_>>()), (2, vec![2]));
+        drop(store);
+        writer(&path).expect("opening again changes nothing");
+    }
+}

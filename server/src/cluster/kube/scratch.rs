@@ -92,7 +92,8 @@ impl JoinLedger for Scratch<'_> {
         Ok(fresh.or_else(|| self.view.newest_entry(join)).cloned())
     }
 
-    fn append(&mut self, entry: &Entry) -> Stored<i64> {
+    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
+        self.keep_join(after)?;
         self.changes.entries.push(entry.clone());
         // No verb's turn to clean up: that is done elsewhere, under a Lease.
         Ok(1)

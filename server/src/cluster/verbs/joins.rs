@@ -34,11 +34,10 @@ pub(in crate::cluster) fn record<L: JoinLedger + ?Sized>(
     let entry = Entry { sequence: 0, at: now, join, node: node.cloned(), event };
     let repeats = !is_new && repeats_newest(ledger, &entry)?;
     record.take(&entry);
-    ledger.keep_join(&record)?;
     if repeats {
-        return Ok(());
+        return ledger.keep_join(&record);
     }
-    let sequence = ledger.append(&entry)?;
+    let sequence = ledger.append(&entry, &record)?;
     if !is_proven(&record) {
         ledger.prune_entries(join, MOST_UNPROVEN_ENTRIES)?;
         if is_new {
