@@ -125,8 +125,11 @@ struct TooHigh {
 impl Field {
     /// A text as [`bounds::text`] would leave it.
     fn plain(self, text: String) -> Result<String, Malformed> {
-        let text = self.text(text, LONGEST_TEXT)?;
-        if bounds::is_text(&text) { Ok(text) } else { Err(self.invalid(NotTrimmed)) }
+        if bounds::is_text(&text) {
+            return Ok(text);
+        }
+        self.text(text, LONGEST_TEXT)?;
+        Err(self.invalid(NotTrimmed))
     }
 
     /// A text that may be absent.

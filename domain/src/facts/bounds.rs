@@ -49,11 +49,13 @@ pub fn text(raw: &str) -> String {
     out
 }
 
-/// Whether [`text`] would leave it as it is: nearly every text, and a set of facts
-/// has hundreds.
+/// Whether [`text`] would leave it as it is: nearly every text, most of them one word,
+/// and a set of facts has a hundred.
 #[must_use]
 pub fn is_text(text: &str) -> bool {
-    text.len() <= LONGEST_TEXT && text.trim().len() == text.len() && !text.chars().any(char::is_control)
+    text.len() <= LONGEST_TEXT
+        && (is_word(text.as_bytes())
+            || text.trim().len() == text.len() && !text.chars().any(char::is_control))
 }
 
 /// CPU features from a line of the kernel's words: sorted, each once, one space between
@@ -61,7 +63,7 @@ pub fn is_text(text: &str) -> bool {
 /// the kernel and left out; what is too much ends behind a whole word.
 #[must_use]
 pub fn features(raw: &str) -> String {
-    let words = raw.split_whitespace().filter(|word| is_feature(word));
+    let words = raw.split_whitespace().filter(|word| is_word(word.as_bytes()));
     let mut out = String::new();
     for word in words.collect::<BTreeSet<_>>() {
         let space = if out.is_empty() { "" } else { " " };
@@ -77,17 +79,19 @@ pub fn features(raw: &str) -> String {
 /// Whether [`features`] would leave them as they are.
 #[must_use]
 pub fn are_features(text: &str) -> bool {
-    let mut last = "";
+    let mut last: &[u8] = b"";
     let follows = |word| {
         let follows = last < word;
         last = word;
-        follows && is_feature(word)
+        follows && is_word(word)
     };
-    text.is_empty() || text.len() <= LONGEST_FEATURES && text.split(' ').all(follows)
+    text.is_empty()
+        || text.len() <= LONGEST_FEATURES && text.as_bytes().split(|byte| *byte == b' ').all(follows)
 }
 
-fn is_feature(word: &str) -> bool {
-    word.bytes().all(|byte| byte.is_ascii_graphic())
+/// Printable ASCII without a space.
+fn is_word(word: &[u8]) -> bool {
+    word.iter().all(u8::is_ascii_graphic)
 }
 
 impl HostFacts {
