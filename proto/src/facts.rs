@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use berth_domain::facts::HostFacts;
 use berth_domain::facts::bounds::{
-    self, LONGEST_TEXT, MOST_DISKS, MOST_HUGE_PAGE_SIZES, MOST_LINKS, MOST_NODE_FACTS, MOST_NUMA_NODES,
-    MOST_PCI_DEVICES, MOST_RUNTIMES, MOST_SWAPS,
+    self, LONGEST_FEATURES, LONGEST_TEXT, MOST_DISKS, MOST_HUGE_PAGE_SIZES, MOST_LINKS, MOST_NODE_FACTS,
+    MOST_NUMA_NODES, MOST_PCI_DEVICES, MOST_RUNTIMES, MOST_SWAPS,
 };
 
 use crate::bounds::{Field, Malformed};
@@ -110,6 +110,11 @@ pub fn facts_from_wire(wire: v1::HostFacts) -> Result<HostFacts, Malformed> {
 #[error("it has white space around it")]
 struct NotTrimmed;
 
+/// The features of a processor are not as [`bounds::features`] leaves them.
+#[derive(Debug, thiserror::Error)]
+#[error("it must be sorted words of printable ASCII, each once, with one space between them")]
+struct NotFeatures;
+
 /// A number of a fact does not fit into 16 bits.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {found}, and 65535 is the most")]
@@ -120,8 +125,11 @@ struct TooHigh {
 impl Field {
     /// A text as [`bounds::text`] would leave it.
     fn plain(self, text: String) -> Result<String, Malformed> {
-        let text = self.text(text, LONGEST_TEXT)?;
-        if bounds::is_text(&text) { Ok(text) } else { Err(self.invalid(NotTrimmed)) }
+        if bounds::is_text(&text) {
+            return Ok(text);
+        }
+        self.text(text, LONGEST_TEXT)?;
+        Err(self.invalid(NotTrimmed))
     }
 
     /// A text that may be absent.
@@ -131,6 +139,12 @@ impl Field {
 
     fn plains(self, texts: Vec<String>, most: usize) -> Result<Vec<String>, Malformed> {
         self.each(texts, most, |text| self.plain(text))
+    }
+
+    /// A processor's features as [`bounds::features`] would leave them.
+    fn features(self, text: String) -> Result<String, Malformed> {
+        self.count(text.len(), LONGEST_FEATURES)?;
+        if bounds::are_features(&text) { Ok(text) } else { Err(self.invalid(NotFeatures)) }
     }
 
     fn u16(self, number: u32) -> Result<u16, Malformed> {

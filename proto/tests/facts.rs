@@ -40,7 +40,7 @@ fn a_machine_that_told_nothing_and_one_that_told_all_come_back() {
 #[test]
 fn what_breaks_a_bound_is_refused_by_its_name() {
     type Breach = fn(&mut v1::HostFacts);
-    let breaches: [(&str, Breach); 12] = [
+    let breaches: [(&str, Breach); 14] = [
         ("HostFacts.disks has 129 bytes or items, at most 128", |facts| {
             facts.disks = vec![v1::Disk::default(); 129]
         }),
@@ -51,8 +51,14 @@ fn what_breaks_a_bound_is_refused_by_its_name() {
             facts.container = Some("\u{1b}[2J".to_owned())
         }),
         ("HostFacts.virtualization is not valid", |facts| facts.virtualization = Some(" kvm".to_owned())),
-        ("Cpu.features has 513", |facts| {
-            facts.cpu = Some(v1::Cpu { features: vec![String::new(); 513], ..v1::Cpu::default() });
+        ("Cpu.feature_words has 4097 bytes or items, at most 4096", |facts| {
+            facts.cpu = Some(v1::Cpu { feature_words: "x".repeat(4097), ..v1::Cpu::default() });
+        }),
+        ("Cpu.feature_words is not valid", |facts| {
+            facts.cpu = Some(v1::Cpu { feature_words: "sse fpu".to_owned(), ..v1::Cpu::default() });
+        }),
+        ("Cpu.feature_words is not valid", |facts| {
+            facts.cpu = Some(v1::Cpu { feature_words: "fpu \u{1b}[2J".to_owned(), ..v1::Cpu::default() });
         }),
         ("Link.addresses has 33", |facts| {
             facts.links = vec![v1::Link { addresses: vec![String::new(); 33], ..v1::Link::default() }];
@@ -234,7 +240,7 @@ impl Dice {
             sockets: self.maybe(Self::number),
             cores: self.maybe(Self::number),
             threads: self.maybe(Self::number),
-            features: self.list(Self::text),
+            features: self.list(Self::text).join(" "),
         }
     }
 

@@ -1,14 +1,15 @@
 //! How much of a survey may go into one message. Machine facts are written by
 //! devices and vendors: a hostile USB device must not fill a message or a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::HostFacts;
 
 /// The longest text of one fact, in bytes.
 pub const LONGEST_TEXT: usize = 256;
-/// The most CPU features.
-pub const MOST_CPU_FEATURES: usize = 512;
+/// The longest text of all CPU features, in bytes: 512 of them at 8 bytes each. The
+/// kernel's words for x86 have some 7 with the space behind them.
+pub const LONGEST_FEATURES: usize = 4096;
 /// The most NUMA nodes.
 pub const MOST_NUMA_NODES: usize = 64;
 /// The most sizes of huge pages, of the machine or of one NUMA node.
@@ -48,11 +49,49 @@ pub fn text(raw: &str) -> String {
     out
 }
 
-/// Whether [`text`] would leave it as it is: nearly every text, and a set of facts
-/// has hundreds.
+/// Whether [`text`] would leave it as it is: nearly every text, most of them one word,
+/// and a set of facts has a hundred.
 #[must_use]
 pub fn is_text(text: &str) -> bool {
-    text.len() <= LONGEST_TEXT && text.trim().len() == text.len() && !text.chars().any(char::is_control)
+    text.len() <= LONGEST_TEXT
+        && (is_word(text.as_bytes())
+            || text.trim().len() == text.len() && !text.chars().any(char::is_control))
+}
+
+/// CPU features from a line of the kernel's words: sorted, each once, one space between
+/// them, at most [`LONGEST_FEATURES`] bytes. What is not printable ASCII is no word of
+/// the kernel and left out; what is too much ends behind a whole word.
+#[must_use]
+pub fn features(raw: &str) -> String {
+    let words = raw.split_whitespace().filter(|word| is_word(word.as_bytes()));
+    let mut out = String::new();
+    for word in words.collect::<BTreeSet<_>>() {
+        let space = if out.is_empty() { "" } else { " " };
+        if out.len() + space.len() + word.len() > LONGEST_FEATURES {
+            break;
+        }
+        out.push_str(space);
+        out.push_str(word);
+    }
+    out
+}
+
+/// Whether [`features`] would leave them as they are.
+#[must_use]
+pub fn are_features(text: &str) -> bool {
+    let mut last: &[u8] = b"";
+    let follows = |word| {
+        let follows = last < word;
+        last = word;
+        follows && is_word(word)
+    };
+    text.is_empty()
+        || text.len() <= LONGEST_FEATURES && text.as_bytes().split(|byte| *byte == b' ').all(follows)
+}
+
+/// Printable ASCII without a space.
+fn is_word(word: &[u8]) -> bool {
+    word.iter().all(u8::is_ascii_graphic)
 }
 
 impl HostFacts {
@@ -68,7 +107,9 @@ impl HostFacts {
 
     fn bound_hardware(&mut self) {
         options([&mut self.machine, &mut self.cpu.vendor, &mut self.cpu.model]);
-        texts(&mut self.cpu.features, MOST_CPU_FEATURES);
+        if !are_features(&self.cpu.features) {
+            self.cpu.features = features(&self.cpu.features);
+        }
         self.huge_pages.truncate(MOST_HUGE_PAGE_SIZES);
         each(&mut self.numa_nodes, MOST_NUMA_NODES, |node| {
             cut(&mut node.cpus);
@@ -168,13 +209,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{Disk, Link};
+    use crate::facts::{Cpu, Disk, Link};
 
     proptest! {
         #[test]
         fn what_is_a_text_stays_as_it_is_and_only_that(raw in "[ a\\t\u{e9}\u{7f}\u{a0}x]{0,8}|x{250,260}") {
             prop_assert_eq!(is_text(&raw), text(&raw) == raw);
         }
+
+        #[test]
+        fn what_are_features_stay_as_they_are_and_only_those(raw in "([ab]{0,2}[ \\t\u{e9}\u{7f}\u{a0}]?){0,4}|x{4090,4100}") {
+            prop_assert_eq!(are_features(&raw), features(&raw) == raw);
+            prop_assert!(are_features(&features(&raw)));
+        }
+    }
+
+    #[test]
+    fn features_are_sorted_and_cut_behind_a_whole_word() {
+        assert_eq!(features("\tsse  fpu sse\u{1b}[2J \u{e9} sse\n"), "fpu sse");
+        let usual: Vec<String> = (0..600).map(|n| format!("avx{n:04}")).collect();
+        let cut = features(&usual.join(" "));
+        assert_eq!(cut, usual[..512].join(" "), "512 of usual length fit");
+        let long: Vec<String> = (10..99).map(|n| format!("{n}{}", "x".repeat(98))).collect();
+        assert_eq!(features(&long.join(" ")), long[..40].join(" "));
+        assert_eq!(features(&"x".repeat(LONGEST_FEATURES + 1)), "");
     }
 
     #[test]
@@ -184,12 +242,14 @@ mod tests {
         let facts = HostFacts {
             disks: vec![Disk { model: Some(chatter), ..Disk::default() }; 10_000],
             links: vec![link; 3],
+            cpu: Cpu { features: "z y\n".repeat(4096), ..Cpu::default() },
             sysctls: (0..1000).map(|n| (format!("{n}"), String::new())).collect(),
             ..HostFacts::default()
         };
         let bounded = facts.bounded();
         assert_eq!(bounded.disks.len(), MOST_DISKS);
         assert_eq!(bounded.sysctls.len(), MOST_NODE_FACTS);
+        assert_eq!(bounded.cpu.features, "y z");
         assert!(bounded.links.iter().all(|link| link.addresses.len() == MOST_ADDRESSES));
         let model = bounded.disks[0].model.as_deref().expect("a model");
         assert!(model.len() <= LONGEST_TEXT && model.chars().all(|c| !c.is_control()), "{model}");

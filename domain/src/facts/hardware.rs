@@ -1,6 +1,8 @@
 //! Processors, memory, devices and links.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::bounds;
 
 /// Processors of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,8 +21,25 @@ pub struct Cpu {
     pub cores: Option<u32>,
     /// Hardware threads that are online: Kubernetes' `cpu`.
     pub threads: Option<u32>,
-    /// Instruction set features, in the kernel's words, sorted.
-    pub features: Vec<String>,
+    /// Instruction set features, in the kernel's words: sorted, each once, one space
+    /// between them, as [`bounds::features`] leaves them. One text, as there are up to
+    /// hundreds of them and nobody asks for one.
+    #[serde(deserialize_with = "features")]
+    pub features: String,
+}
+
+/// What was kept before the features were one text is a list of them.
+fn features<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(match Kept::deserialize(from)? {
+        Kept::Text(text) => text,
+        Kept::List(words) => bounds::features(&words.join(" ")),
+    })
 }
 
 /// Main memory.
@@ -139,4 +158,22 @@ pub struct Tpm {
     /// SubjectPublicKeyInfo (RSA 2048, TCG EK Credential Profile); as the machine says
     /// it: nothing is attested.
     pub endorsement_key: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_kept_as_one_text_and_read_from_a_list_too() {
+        let cpu = Cpu { features: "fpu sse".to_owned(), ..Cpu::default() };
+        let kept = serde_json::to_value(&cpu).expect("plain data");
+        assert_eq!(kept["features"], "fpu sse");
+        let listed = serde_json::json!({ "features": ["sse", "fpu", "sse"] });
+        for document in [kept, listed] {
+            assert_eq!(serde_json::from_value::<Cpu>(document).expect("a kept document"), cpu);
+        }
+        assert_eq!(serde_json::from_str::<Cpu>("{}").expect("no features"), Cpu::default());
+        serde_json::from_str::<Cpu>(r#"{"features":7}"#).expect_err("a number is neither");
+    }
 }

@@ -1,6 +1,6 @@
 //! Processors, memory, devices and links.
 
-use berth_domain::facts::bounds::{MOST_ADDRESSES, MOST_CPU_FEATURES, MOST_HUGE_PAGE_SIZES};
+use berth_domain::facts::bounds::{MOST_ADDRESSES, MOST_HUGE_PAGE_SIZES};
 use berth_domain::facts::{Cpu, Disk, HugePages, Link, Memory, NumaNode, PciDevice, Tpm};
 
 use super::all;
@@ -15,7 +15,8 @@ pub(super) fn cpu_to_wire(cpu: Cpu) -> v1::Cpu {
         sockets: cpu.sockets,
         cores: cpu.cores,
         threads: cpu.threads,
-        features: cpu.features,
+        feature_words: cpu.features,
+        ..v1::Cpu::default()
     }
 }
 
@@ -28,7 +29,7 @@ pub(super) fn cpu_from_wire(wire: v1::Cpu) -> Result<Cpu, Malformed> {
         sockets: wire.sockets,
         cores: wire.cores,
         threads: wire.threads,
-        features: field("features").plains(wire.features, MOST_CPU_FEATURES)?,
+        features: field("feature_words").features(wire.feature_words)?,
     })
 }
 

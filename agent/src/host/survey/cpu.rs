@@ -26,7 +26,6 @@ pub(super) fn cpu(roots: &Roots) -> Cpu {
     let implementer =
         || value("CPU implementer").map(|number| implementer_name(&number).unwrap_or(&number).to_owned());
     let features = FEATURES.into_iter().find_map(|key| first.get(key)).map_or("", String::as_str);
-    let features: BTreeSet<String> = features.split_whitespace().map(bounds::text).collect();
     let (sockets, cores) = topology(roots);
     Cpu {
         vendor: value("vendor_id").or_else(implementer),
@@ -38,7 +37,7 @@ pub(super) fn cpu(roots: &Roots) -> Cpu {
         sockets,
         cores,
         threads: threads(roots, processors),
-        features: features.into_iter().collect(),
+        features: bounds::features(features),
     }
 }
 
