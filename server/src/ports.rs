@@ -93,7 +93,7 @@ pub trait Tokens: Send + Sync {
     async fn mint(&self, token: TokenRecord) -> Answer<()>;
 
     /// The token's record, if there is one.
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>>;
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>>;
 
     /// Reserves a use for the claim's key by [`TokenRecord::redeem`], as one
     /// compare-and-swap, and records [`Event::Redeemed`] with it. The same key

@@ -14,9 +14,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use berth_domain::identity::sha256;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs::default_provider};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256};
-use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AlgorithmIdentifier as Named, SubjectPublicKeyInfo};
 
 /// The most signatures that are remembered; then the oldest go. As many machines as
@@ -27,7 +27,8 @@ const MOST: usize = 8_192;
 /// to verify that would cost more than to sign did. Says nothing of one that is not
 /// DER; [`holds`] is asked about it later, and says no.
 pub(crate) fn made(certificate: &[u8], point: &[u8]) {
-    if let Ok((_, certificate)) = X509Certificate::from_der(certificate)
+    if let Ok((_, certificate)) =
+        X509CertificateParser::new().with_deep_parse_extensions(false).parse(certificate)
         && certificate.signature_algorithm.algorithm == OID_SIG_ECDSA_WITH_SHA256
     {
         remember(print_of(&certificate, point));
@@ -175,6 +176,7 @@ mod tests {
     use rustls::server::danger::ClientCertVerifier;
     use rustls::{CertificateError, Error, RootCertStore};
     use rustls_pki_types::{CertificateDer, UnixTime};
+    use x509_parser::prelude::FromDer as _;
 
     use super::*;
 

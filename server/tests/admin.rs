@@ -208,7 +208,7 @@ async fn a_token_is_revoked_by_somebody_and_an_unknown_one_is_not_found() {
     let id = made.record.expect("its record").id;
     tokens.revoke_token(v1::RevokeTokenRequest { id: id.clone() }).await.expect("it is there");
     let kept = desk.cluster.find(&id.parse().expect("an id")).await.expect("memory").expect("it is kept");
-    assert!(kept.revoked.is_some_and(|revoked| !revoked.by.is_empty()));
+    assert!(kept.revoked.as_ref().is_some_and(|revoked| !revoked.by.is_empty()));
     let unknown = tokens.revoke_token(v1::RevokeTokenRequest { id: "aaaaaaaaaa".to_owned() }).await;
     assert_eq!(unknown.expect_err("there is none").code(), tonic::Code::NotFound);
     let secret = tokens.revoke_token(v1::RevokeTokenRequest { id: made.token.clone() }).await;

@@ -161,6 +161,22 @@ pub struct Claim {
 }
 
 impl TokenRecord {
+    /// All of it but for its uses, of which there may be ten thousand.
+    #[must_use]
+    pub fn without_uses(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            verifier: self.verifier.clone(),
+            binding: self.binding.clone(),
+            description: self.description.clone(),
+            created: self.created,
+            created_by: self.created_by.clone(),
+            expires: self.expires,
+            revoked: self.revoked.clone(),
+            used: Vec::new(),
+        }
+    }
+
     /// Reserves a use for the claim's key. The same key may ask any number of
     /// times while the token lives and gets the same answer.
     ///

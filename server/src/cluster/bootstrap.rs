@@ -91,13 +91,13 @@ impl<C: Cluster + ?Sized> Tokens for BootstrapTokens<C> {
         self.inner.mint(token).await
     }
 
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>> {
         if !id.is_bootstrap() {
             return self.inner.find(id).await;
         }
         let shadow = self.inner.find(id).await?;
         let Some(known) = self.known(id).await? else { return Ok(None) };
-        Ok(Some(with_uses(known.record(), shadow)))
+        Ok(Some(Arc::new(with_uses(known.record(), shadow))))
     }
 
     async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use> {
@@ -130,9 +130,9 @@ impl<C: Cluster + ?Sized> Tokens for BootstrapTokens<C> {
 }
 
 /// The record with what was done with the token so far.
-fn with_uses(record: TokenRecord, shadow: Option<TokenRecord>) -> TokenRecord {
+fn with_uses(record: TokenRecord, shadow: Option<Arc<TokenRecord>>) -> TokenRecord {
     match shadow {
-        Some(TokenRecord { revoked, used, .. }) => TokenRecord { revoked, used, ..record },
+        Some(shadow) => TokenRecord { revoked: shadow.revoked.clone(), used: shadow.used.clone(), ..record },
         None => record,
     }
 }

@@ -5,11 +5,12 @@
 mod book;
 mod heard;
 mod joins;
+mod known;
 mod ports;
 mod read;
 mod readers;
+mod recent;
 mod schema;
-mod tokens;
 mod writer;
 
 use std::path::Path;
@@ -23,7 +24,7 @@ use tokio::task::spawn_blocking;
 use book::Book;
 use heard::Heard;
 use readers::Readers;
-use tokens::Recent;
+use recent::Recent;
 use writer::Writer;
 
 pub use schema::OpenError;
@@ -41,7 +42,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How often it is written down whom this process heard.
     pub heard_every: Duration,
-    /// How often another process's commits are looked for.
+    /// How often another process's commits are looked for: so long a machine that it
+    /// banned may still be let in here, to be cut off then.
     pub poll: Duration,
     /// The most questions answered at once.
     pub readers: usize,
@@ -59,7 +61,7 @@ impl Default for Settings {
             window: Duration::from_millis(5),
             patience: Duration::from_secs(5),
             heard_every: Duration::from_secs(2),
-            poll: Duration::from_millis(250),
+            poll: Duration::from_millis(100),
             readers: 4,
             writes: QueueMeter::default(),
             reads: QueueMeter::default(),

@@ -2,7 +2,7 @@
 //! asked and losing the answer.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -107,7 +107,7 @@ impl<T: Tokens> Tokens for Faulty<T> {
         self.through(Verb::Mint, self.inner.mint(token)).await
     }
 
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>> {
         self.through(Verb::Find, self.inner.find(id)).await
     }
 

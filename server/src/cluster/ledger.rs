@@ -132,14 +132,14 @@ pub(super) trait JoinLedger {
     fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>>;
 
     /// Keeps a join's record that changed by no entry.
-    fn keep_join(&mut self, record: &JoinRecord) -> Stored<()>;
+    fn keep_join(&mut self, record: JoinRecord) -> Stored<()>;
 
     /// The newest entry of a join.
     fn newest_entry(&mut self, join: JoinId) -> Stored<Option<Entry>>;
 
     /// Appends an entry, and keeps its join's record as the entry made it; answers the
     /// entry's sequence number.
-    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64>;
+    fn append(&mut self, entry: &Entry, after: JoinRecord) -> Stored<i64>;
 
     /// Drops a join's oldest entries beyond `most`.
     fn prune_entries(&mut self, join: JoinId, most: usize) -> Stored<()>;
@@ -158,7 +158,7 @@ pub(super) trait NodeLedger {
     fn node(&mut self, name: &NodeName) -> Stored<Option<NodeRecord>>;
 
     /// Keeps a node's record.
-    fn keep_node(&mut self, node: &NodeRecord) -> Stored<()>;
+    fn keep_node(&mut self, node: NodeRecord) -> Stored<()>;
 
     /// Notes that a node's agent was heard. It need not be durable.
     fn note_heard(&mut self, name: &NodeName, at: Timestamp);

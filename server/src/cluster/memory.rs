@@ -68,8 +68,8 @@ impl Tokens for Memory {
         self.write("mint a token", |state| tokens::mint(state, &token))
     }
 
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
-        Ok(self.state().tokens.get(id).cloned())
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>> {
+        Ok(self.state().tokens.get(id).cloned().map(Arc::new))
     }
 
     async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use> {
@@ -223,12 +223,12 @@ impl JoinLedger for State {
         Ok(self.joins.get(&id).map(|(_, record)| record.clone()))
     }
 
-    fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
+    fn keep_join(&mut self, record: JoinRecord) -> Stored<()> {
         match self.joins.get_mut(&record.id) {
-            Some((_, kept)) => *kept = record.clone(),
+            Some((_, kept)) => *kept = record,
             None => {
                 self.last_number += 1;
-                self.joins.insert(record.id, (self.last_number, record.clone()));
+                self.joins.insert(record.id, (self.last_number, record));
             }
         }
         Ok(())
@@ -238,7 +238,7 @@ impl JoinLedger for State {
         Ok(self.entries.iter().rev().find(|entry| entry.join == join).cloned())
     }
 
-    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
+    fn append(&mut self, entry: &Entry, after: JoinRecord) -> Stored<i64> {
         self.keep_join(after)?;
         self.last_sequence += 1;
         self.entries.push_back(Entry { sequence: self.last_sequence, ..entry.clone() });
@@ -279,8 +279,8 @@ impl NodeLedger for State {
         Ok(self.nodes.get(name).cloned())
     }
 
-    fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
-        self.nodes.insert(node.identity.name.clone(), node.clone());
+    fn keep_node(&mut self, node: NodeRecord) -> Stored<()> {
+        self.nodes.insert(node.identity.name.clone(), node);
         Ok(())
     }
 

@@ -104,8 +104,8 @@ pub(super) async fn run(
         known.as_ref().map_or_else(|| world.decoys.verifier(&hello.token), |token| token.verifier.clone());
     let proved = verifier.check_client(line.channel(), &said, &proof);
     let token = match (known, proved) {
-        // Its uses are the store's matter, and there may be ten thousand of them.
-        (Some(token), Ok(())) => TokenRecord { used: Vec::new(), ..token },
+        // Its uses are the store's matter.
+        (Some(token), Ok(())) => token.without_uses(),
         (Some(_), Err(_)) => return Err(rejected(&hello.token, "its secret was wrong").into()),
         (None, Ok(()) | Err(_)) => return Err(rejected(&hello.token, "there is no such token").into()),
     };

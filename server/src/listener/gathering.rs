@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    fn put(line: &mut Gathering<Wire>, cx: &mut Context<'_>, bytes: &[u8]) {
+    fn put<S: AsyncWrite + Unpin>(line: &mut Gathering<S>, cx: &mut Context<'_>, bytes: &[u8]) {
         assert!(
             matches!(Pin::new(line).poll_write(cx, bytes), Poll::Ready(Ok(taken)) if taken == bytes.len())
         );
@@ -154,6 +154,20 @@ mod tests {
         assert!(!flush(&mut line, cx), "each flush yields anew");
         assert!(Pin::new(&mut line).poll_shutdown(cx).is_ready());
         assert_eq!(line.stream.0, [b"header message".to_vec(), b"trailer".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn what_answers_the_first_request_leaves_with_the_settings() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut line = Gathering::new(tokio::io::join(&b"preface and request"[..], Wire::default()));
+        put(&mut line, cx, b"settings ");
+        line.read_u8().await.expect("the peer speaks");
+        for turn in 0..TURNS_AT_FIRST {
+            assert!(Pin::new(&mut line).poll_flush(cx).is_pending(), "turn {turn} is the others'");
+        }
+        put(&mut line, cx, b"answer");
+        assert!(Pin::new(&mut line).poll_flush(cx).is_ready());
+        assert_eq!(line.stream.writer().0, [b"settings answer".to_vec()]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use berth_domain::identity::{NodeIdentity, SpkiHash};
 use berth_domain::name::NodeName;
 use berth_domain::phase::Phase;
 use tonic::Extensions;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::certificate::X509CertificateParser;
+use x509_parser::nom::Parser as _;
+use x509_parser::prelude::X509Certificate;
 
 use crate::listener::Peer;
 
@@ -33,7 +35,11 @@ pub(super) fn identify(extensions: &Extensions) -> Result<Identified, Diagnosis>
         return Err(Diagnosis::new(Code::CertificateRejected, Phase::Authorization)
             .with("problem", "this call needs the node's client certificate, and none was presented"));
     };
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| foreign("it does not parse"))?;
+    // Subject and key are at the front; the listener has judged the extensions.
+    let (_, parsed) = X509CertificateParser::new()
+        .with_deep_parse_extensions(false)
+        .parse(certificate)
+        .map_err(|_| foreign("it does not parse"))?;
     let key = SpkiHash::of(parsed.public_key().raw);
     let name = name_of(&parsed)?;
     Ok(Identified { name, key, peer })

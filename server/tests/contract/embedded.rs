@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::diagnosis::Code;
 use berth_domain::join::{Event, JoinRecord};
 use berth_domain::node::Binding;
 use berth_domain::phase::Phase;
@@ -18,7 +19,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::fixtures::{
-    all_entries, binding, claim, events_of, join, key, later, name, now, origin, renewal, the_node, token,
+    all_entries, binding, claim, events_of, join, key, later, name, now, origin, refusal, renewal, soon,
+    the_node, token,
 };
 use crate::tokens::race;
 use crate::{Backend, open};
@@ -48,7 +50,7 @@ async fn two_servers_on_one_file_grant_a_token_of_one_use_once() {
         let winners: BTreeSet<_> = one.union(&other).copied().collect();
         assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
         for server in &servers {
-            let used = server.find(&minted.id).await.expect("an answer").expect("it is kept").used;
+            let used = server.find(&minted.id).await.expect("an answer").expect("it is kept").used.clone();
             assert_eq!(used.iter().map(|used| used.key).collect::<BTreeSet<_>>(), winners);
         }
     }
@@ -213,7 +215,7 @@ async fn a_verb_that_fails_half_way_leaves_nothing() {
     assert!(matches!(failed, PortError::Unavailable { operation: "redeem a token", .. }), "{failed:?}");
     one.and(other).expect("what stands beside it is kept");
     for kept in [&minted, &before, &after] {
-        assert_eq!(store.find(&kept.id).await.expect("an answer").as_ref(), Some(kept));
+        assert_eq!(store.find(&kept.id).await.expect("an answer").as_deref(), Some(kept));
     }
 
     raw.execute_batch("DROP TRIGGER broken").expect("it is there");
@@ -236,6 +238,38 @@ async fn everything_is_there_after_opening_again() {
     assert_eq!((again.tokens(now()).await.expect("tokens"), all_entries(&*again).await), before);
     assert_eq!(the_node(&*again, "n1").await.record, node);
     assert_eq!(*again.changes().borrow(), 2);
+}
+
+#[tokio::test]
+async fn whom_one_server_bans_or_forgets_no_other_lets_in_for_long() {
+    let (_directory, path) = place();
+    let (one, other) = (open(&path), open(&path));
+    one.bind(&binding("n1", "m", "k"), now()).await.expect("a free name");
+    let admitted = async || one.admit(&name("n1"), key("k"), now()).await;
+    admitted().await.expect("its certificate is good");
+    let (by, reason) = ("alice".to_owned(), "stolen".to_owned());
+    other.release(&name("n1"), Release::Banned { by: by.clone(), reason }, now()).await.expect("an answer");
+    soon("the ban holds", async || admitted().await.is_err()).await;
+    assert_eq!(refusal(admitted().await).code(), Code::MachineBanned);
+    other.release(&name("n1"), Release::Unbanned { by: by.clone() }, now()).await.expect("an answer");
+    soon("it may come again", async || admitted().await.is_ok()).await;
+    other.release(&name("n1"), Release::Forgotten { by }, now()).await.expect("an answer");
+    soon("its name is gone", async || admitted().await.is_err()).await;
+}
+
+#[tokio::test]
+async fn a_ban_holds_for_each_name_of_its_machine() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    for node in ["n1", "n2"] {
+        store.bind(&binding(node, "m", node), now()).await.expect("a free name");
+        store.admit(&name(node), key(node), now()).await.expect("its certificate is good");
+    }
+    let banned = Release::Banned { by: "alice".to_owned(), reason: "stolen".to_owned() };
+    store.release(&name("n1"), banned, now()).await.expect("an answer");
+    for node in ["n1", "n2"] {
+        assert_eq!(refusal(store.admit(&name(node), key(node), now()).await).code(), Code::MachineBanned);
+    }
 }
 
 /// To the process that wrote, to another, and to one that starts later.

@@ -96,7 +96,7 @@ async fn while_it_redeems_and_binds() {
             kube.observe(&name("n1"), Observation::Ready, later(at + 3)).await
         },
         async |kube, _| {
-            let used = kube.find(&minted().id).await.expect("an answer").expect("it is kept").used;
+            let used = kube.find(&minted().id).await.expect("an answer").expect("it is kept").used.clone();
             assert_eq!(used.len(), 1);
             let record = kube.join(wanted().join).await.expect("an answer").expect("it is known");
             assert_eq!((record.state, record.origin), (State::Ready, Some(origin(&minted().id))));

@@ -1,6 +1,5 @@
 //! The writer's connection as a ledger: what one transaction reads and writes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_domain::facts::HostFacts;
@@ -15,8 +14,9 @@ use serde::Serialize;
 
 use super::heard::Heard;
 use super::joins::{self, Kept};
+use super::known::{Known, KnownNode};
 use super::read;
-use super::tokens::{MOST_TOKENS, Recent};
+use super::recent::Recent;
 use crate::cluster::ledger::{JoinLedger, NodeLedger, StoreError, Stored, TokenLedger};
 use crate::cluster::verbs::joins::{is_finished, is_proven};
 
@@ -24,13 +24,7 @@ use crate::cluster::verbs::joins::{is_finished, is_proven};
 pub(super) struct Book {
     store: Connection,
     heard: Arc<Heard>,
-    recent: Arc<Recent>,
-    /// Records as this transaction sees them; good as long as nobody else writes.
-    tokens: HashMap<TokenId, TokenRecord>,
-    joins: HashMap<JoinId, Kept>,
-    nodes: HashMap<NodeName, NodeRecord>,
-    changed_tokens: Vec<TokenId>,
-    gone_nodes: Vec<NodeName>,
+    known: Known,
     wrote: bool,
     appended: bool,
     writes: u64,
@@ -38,19 +32,8 @@ pub(super) struct Book {
 
 impl Book {
     pub(super) fn new(store: Connection, heard: Arc<Heard>, recent: Arc<Recent>) -> Self {
-        Self {
-            store,
-            heard,
-            recent,
-            tokens: HashMap::new(),
-            joins: HashMap::new(),
-            nodes: HashMap::new(),
-            changed_tokens: Vec::new(),
-            gone_nodes: Vec::new(),
-            wrote: false,
-            appended: false,
-            writes: 0,
-        }
+        let known = Known::new(Arc::clone(&heard), recent);
+        Self { store, heard, known, wrote: false, appended: false, writes: 0 }
     }
 
     pub(super) const fn store(&self) -> &Connection {
@@ -65,12 +48,7 @@ impl Book {
     /// What is remembered no longer holds: another process wrote, or a
     /// transaction was rolled back.
     pub(super) fn forget(&mut self) {
-        self.tokens.clear();
-        self.joins.clear();
-        self.nodes.clear();
-        self.changed_tokens.clear();
-        self.gone_nodes.clear();
-        self.recent.clear();
+        self.known.forget();
     }
 
     /// Begins to count what a transaction writes.
@@ -92,7 +70,7 @@ impl Book {
         )?;
         for (name, at) in marks {
             statement.execute((name.as_str(), at.millis()))?;
-            if let Some(node) = self.nodes.get_mut(name) {
+            if let Some(node) = self.known.nodes.get_mut(name) {
                 node.last_seen = node.last_seen.max(*at);
             }
         }
@@ -110,24 +88,7 @@ impl Book {
 
     /// The transaction is durable.
     pub(super) fn committed(&mut self) {
-        let mut changed = std::mem::take(&mut self.changed_tokens);
-        changed.sort_unstable();
-        changed.dedup();
-        for id in changed {
-            self.recent.publish(&id, self.tokens.get(&id).cloned().map(Arc::new));
-        }
-        for name in std::mem::take(&mut self.gone_nodes) {
-            self.heard.forget(&name);
-        }
-        if self.tokens.len() > MOST_TOKENS {
-            self.tokens.clear();
-        }
-        if self.joins.len() > MOST_RECORDS {
-            self.joins.clear();
-        }
-        if self.nodes.len() > MOST_RECORDS {
-            self.nodes.clear();
-        }
+        self.known.committed();
     }
 
     fn count_write(&mut self) {
@@ -142,7 +103,7 @@ impl Book {
 
     /// Writes a join's row, which then has all its entries taken, and as many of those
     /// that come next; answers its number.
-    fn write_join(&mut self, record: &JoinRecord, coming: i64) -> Stored<i64> {
+    fn write_join(&mut self, record: JoinRecord, coming: i64) -> Stored<i64> {
         self.count_write();
         let number = self
             .store
@@ -157,28 +118,28 @@ impl Book {
                 (
                     record.id.to_string(),
                     record.updated.millis(),
-                    is_proven(record),
-                    is_finished(record),
+                    is_proven(&record),
+                    is_finished(&record),
                     coming,
-                    text("join", record)?,
+                    text("join", &record)?,
                 ),
                 |row| row.get(0),
             )?;
-        self.joins.insert(record.id, Kept::written(number, record.clone()));
+        self.known.joins.insert(record.id, Kept::written(number, record));
         Ok(number)
     }
 
     /// Drops joins; what is remembered of them no longer holds.
     fn prune_joins(&mut self, sql: &str, with: impl Params) -> Stored<()> {
         if self.execute(sql, with)? > 0 {
-            self.joins.clear();
+            self.known.joins.clear();
         }
         Ok(())
     }
 
     fn remember(&mut self, token: TokenRecord) {
-        self.changed_tokens.push(token.id.clone());
-        self.tokens.insert(token.id.clone(), token);
+        self.known.token_changed(&token.id);
+        self.known.tokens.insert(token.id.clone(), token);
     }
 }
 
@@ -188,28 +149,26 @@ impl TokenLedger for Book {
     }
 
     fn keep_token(&mut self, token: &TokenRecord) -> Stored<()> {
-        let mut bare = token.clone();
-        bare.used = Vec::new();
         self.execute(
             "INSERT INTO tokens (id, created, document) VALUES (?1, ?2, ?3)
              ON CONFLICT (id) DO UPDATE SET document = excluded.document",
-            (token.id.as_str(), token.created.millis(), text("token", &bare)?),
+            (token.id.as_str(), token.created.millis(), text("token", &token.without_uses())?),
         )?;
         self.remember(token.clone());
         Ok(())
     }
 
     fn open_token(&mut self, id: &TokenId) -> Stored<Option<&mut TokenRecord>> {
-        if !self.tokens.contains_key(id)
+        if !self.known.tokens.contains_key(id)
             && let Some(token) = read::token(&self.store, id)?
         {
-            self.tokens.insert(id.clone(), token);
+            self.known.tokens.insert(id.clone(), token);
         }
-        Ok(self.tokens.get_mut(id))
+        Ok(self.known.tokens.get_mut(id))
     }
 
     fn keep_use(&mut self, id: &TokenId) -> Stored<()> {
-        let Some(token) = self.tokens.get(id) else { return Ok(()) };
+        let Some(token) = self.known.tokens.get(id) else { return Ok(()) };
         if let Some(newest) = token.used.last() {
             let (number, key, at) = (count(token.used.len()), newest.key.0, newest.at.millis());
             // The primary key makes this the compare-and-swap: a number is used once.
@@ -218,29 +177,29 @@ impl TokenLedger for Book {
                 (id.as_str(), number, key, at),
             )?;
         }
-        self.changed_tokens.push(id.clone());
+        self.known.token_changed(id);
         Ok(())
     }
 
     fn drop_token(&mut self, id: &TokenId) -> Stored<()> {
         self.execute("DELETE FROM tokens WHERE id = ?1", [id.as_str()])?;
-        self.tokens.remove(id);
-        self.changed_tokens.push(id.clone());
+        self.known.tokens.remove(id);
+        self.known.token_changed(id);
         Ok(())
     }
 }
 
 impl JoinLedger for Book {
     fn join(&mut self, id: JoinId) -> Stored<Option<JoinRecord>> {
-        if !self.joins.contains_key(&id)
+        if !self.known.joins.contains_key(&id)
             && let Some(join) = joins::one(&self.store, id)?
         {
-            self.joins.insert(id, join);
+            self.known.joins.insert(id, join);
         }
-        Ok(self.joins.get(&id).map(|join| join.record.clone()))
+        Ok(self.known.joins.get(&id).map(|join| join.record.clone()))
     }
 
-    fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
+    fn keep_join(&mut self, record: JoinRecord) -> Stored<()> {
         self.write_join(record, 0)?;
         Ok(())
     }
@@ -249,10 +208,10 @@ impl JoinLedger for Book {
         read::newest_entry(&self.store, join)
     }
 
-    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
-        let known = self.joins.get_mut(&entry.join);
-        let number = match known.and_then(|join| join.follow(after).then_some(join.number)) {
-            Some(number) => number,
+    fn append(&mut self, entry: &Entry, after: JoinRecord) -> Stored<i64> {
+        let known = self.known.joins.get_mut(&entry.join).filter(|join| join.can_follow(&after));
+        let number = match known {
+            Some(join) => join.follow(after),
             None => self.write_join(after, 1)?,
         };
         self.execute(
@@ -296,27 +255,22 @@ impl JoinLedger for Book {
 
 impl NodeLedger for Book {
     fn node(&mut self, name: &NodeName) -> Stored<Option<NodeRecord>> {
-        match self.nodes.get(name) {
-            Some(node) => {
-                let last_seen = self.heard.last(name).map_or(node.last_seen, |at| at.max(node.last_seen));
-                Ok(Some(NodeRecord { last_seen, ..node.clone() }))
-            }
-            None => {
-                let node = read::node(&self.store, &self.heard, name)?;
-                if let Some(node) = &node {
-                    self.nodes.insert(name.clone(), node.clone());
-                }
-                Ok(node)
-            }
+        if let Some(node) = self.known.nodes.get(name) {
+            return Ok(Some(node.record(self.heard.last(name))));
         }
+        let node = read::node(&self.store, &self.heard, name)?;
+        if let Some(node) = &node {
+            self.known.nodes.insert(name.clone(), KnownNode::new(node.clone()));
+        }
+        Ok(node)
     }
 
-    fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
+    fn keep_node(&mut self, node: NodeRecord) -> Stored<()> {
         let name = &node.identity.name;
-        let known = self.nodes.get(name);
-        let is_the_same = known.is_some_and(|known| known.machine == node.machine && known.join == node.join);
+        let known = self.known.nodes.get(name);
+        let is_the_same = known.is_some_and(|known| known.is_of(node.machine, node.join));
         let (readiness, seen) = (node.readiness.as_str(), node.last_seen.millis());
-        let document = text("node", node)?;
+        let document = text("node", &node)?;
         if is_the_same {
             // To set a column is to write its indexes anew, and a join's place in its
             // index is a page that nobody else's write has in common.
@@ -332,7 +286,7 @@ impl NodeLedger for Book {
                 (name.as_str(), node.machine.to_hex(), node.join.to_string(), readiness, seen, document),
             )?;
         }
-        self.nodes.insert(node.identity.name.clone(), node.clone());
+        self.known.keep_node(node);
         Ok(())
     }
 
@@ -342,8 +296,7 @@ impl NodeLedger for Book {
 
     fn drop_node(&mut self, name: &NodeName) -> Stored<()> {
         self.execute("DELETE FROM nodes WHERE name = ?1", [name.as_str()])?;
-        self.nodes.remove(name);
-        self.gone_nodes.push(name.clone());
+        self.known.drop_node(name);
         Ok(())
     }
 
@@ -356,7 +309,12 @@ impl NodeLedger for Book {
     }
 
     fn ban(&mut self, machine: MachineId) -> Stored<Option<Ban>> {
-        read::ban(&self.store, machine)
+        if let Some(ban) = self.known.ban(machine) {
+            return Ok(ban);
+        }
+        let ban = read::ban(&self.store, machine)?;
+        self.known.remember_ban(machine, ban.clone());
+        Ok(ban)
     }
 
     fn ban_by_name(&mut self, name: &NodeName) -> Stored<Option<(Ban, JoinId)>> {
@@ -368,17 +326,16 @@ impl NodeLedger for Book {
             "INSERT OR REPLACE INTO bans (machine, name, join_id, at, document) VALUES (?1, ?2, ?3, ?4, ?5)",
             (ban.machine.to_hex(), ban.name.as_str(), join.to_string(), ban.at.millis(), text("ban", ban)?),
         )?;
+        self.known.keep_ban(ban.machine, Some(ban.clone()));
         Ok(())
     }
 
     fn drop_ban(&mut self, machine: MachineId) -> Stored<()> {
         self.execute("DELETE FROM bans WHERE machine = ?1", [machine.to_hex()])?;
+        self.known.keep_ban(machine, None);
         Ok(())
     }
 }
-
-/// The most joins, and the most nodes, that are remembered.
-const MOST_RECORDS: usize = 512;
 
 fn text(kind: &'static str, document: &impl Serialize) -> Stored<String> {
     serde_json::to_string(document).map_err(StoreError::document(kind))

@@ -12,7 +12,7 @@ use crate::cluster::verbs::joins::{is_finished, is_proven};
 /// A join as it stands, and how far its row is behind.
 pub(super) struct Kept {
     /// The row's key.
-    pub(super) number: i64,
+    number: i64,
     /// With every entry taken.
     pub(super) record: JoinRecord,
     /// How many entries the row lacks.
@@ -25,16 +25,18 @@ impl Kept {
         Self { number, record, behind: 0 }
     }
 
-    /// Takes what one more entry makes of the join, unless its row must say so: by the
-    /// row alone it is decided which joins go, and a long life must not be added up at
-    /// each reading.
-    pub(super) fn follow(&mut self, after: &JoinRecord) -> bool {
-        let follows = self.behind < MOST_BEHIND && is_open(&self.record) && is_open(after);
-        if follows {
-            self.record.clone_from(after);
-            self.behind = self.behind.saturating_add(1);
-        }
-        follows
+    /// Whether one more entry may stand without the row being written: by the row alone it
+    /// is decided which joins go, and a long life must not be added up at each reading.
+    pub(super) fn can_follow(&self, after: &JoinRecord) -> bool {
+        self.behind < MOST_BEHIND && is_open(&self.record) && is_open(after)
+    }
+
+    /// Takes what one more entry made of the join, for which [`Kept::can_follow`] was
+    /// asked; answers the row's key.
+    pub(super) fn follow(&mut self, after: JoinRecord) -> i64 {
+        self.record = after;
+        self.behind = self.behind.saturating_add(1);
+        self.number
     }
 }
 
@@ -82,7 +84,7 @@ const MOST_BEHIND: usize = 16;
 #[cfg(test)]
 mod tests {
     use berth_domain::diagnosis::{Code, Diagnosis};
-    use berth_domain::join::{Event, State};
+    use berth_domain::join::State;
     use berth_domain::phase::Phase;
     use berth_domain::timestamp::Timestamp;
 
@@ -101,25 +103,21 @@ mod tests {
         let running = record(State::Running);
         let mut kept = Kept::written(7, running.clone());
         for _ in 0..MOST_BEHIND {
-            assert!(kept.follow(&running));
+            assert!(kept.can_follow(&running));
+            assert_eq!(kept.follow(running.clone()), 7);
         }
-        assert!(!kept.follow(&running), "the row is due");
+        assert!(!kept.can_follow(&running), "the row is due");
     }
 
     #[test]
     fn a_beginning_and_an_end_are_written() {
         let why = Diagnosis::new(Code::TokenRejected, Phase::Authentication);
-        let refused = record(State::Refused { why });
-        let running = record(State::Running);
-        assert!(!Kept::written(7, running.clone()).follow(&refused), "it ends");
-        assert!(!Kept::written(7, refused).follow(&running), "it goes on again");
+        let (running, refused) = (record(State::Running), record(State::Refused { why }));
         let unproven = JoinRecord { reached: Vec::new(), ..running.clone() };
-        assert!(!Kept::written(7, unproven).follow(&running), "it begins");
-        let mut ready = running.clone();
-        let entry = Entry { sequence: 0, at: ready.updated, join: ready.id, node: None, event: Event::Ready };
-        ready.take(&entry);
-        let mut kept = Kept::written(7, running);
-        assert!(kept.follow(&ready), "it goes on");
-        assert_eq!(kept.record.state, State::Ready);
+        let can_follow = |before: &JoinRecord, after| Kept::written(7, before.clone()).can_follow(after);
+        assert!(!can_follow(&running, &refused), "it ends");
+        assert!(!can_follow(&refused, &running), "it goes on again");
+        assert!(!can_follow(&unproven, &running), "it begins");
+        assert!(can_follow(&running, &record(State::Ready)), "it goes on");
     }
 }

@@ -1,5 +1,6 @@
 //! The ports as the embedded store serves them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,12 +25,13 @@ impl Tokens for Embedded {
         self.writer.run("mint a token", move |ledger| tokens::mint(ledger, &token)).await
     }
 
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
-        if let Some(token) = self.recent.find(id) {
-            return Ok(Some(TokenRecord::clone(&token)));
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>> {
+        if let Some(token) = self.recent.tokens.find(id) {
+            return Ok(Some(token));
         }
         let id = id.clone();
-        self.readers.ask("find a token", move |store| read::token(store, &id)).await
+        let token = self.readers.ask("find a token", move |store| read::token(store, &id)).await?;
+        Ok(token.map(Arc::new))
     }
 
     async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use> {
@@ -99,8 +101,14 @@ impl Nodes for Embedded {
     }
 
     async fn admit(&self, name: &NodeName, key: SpkiHash, now: Timestamp) -> Answer<NodeRecord> {
+        // Nearly every caller comes with the key in use, soon after the writer saw its node.
+        if let Some(node) = self.recent.nodes.find(name)
+            && node.key == key
+        {
+            self.heard.note(name, now);
+            return Ok(NodeRecord { last_seen: node.last_seen.max(now), ..NodeRecord::clone(&node) });
+        }
         let (asked, heard) = (name.clone(), self.heard.clone());
-        // Nearly every caller comes with the key in use: that is a read.
         let judged = self
             .readers
             .ask_at_hand("admit a node", move |store| {

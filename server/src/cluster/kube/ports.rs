@@ -1,5 +1,7 @@
 //! The ports as Kubernetes serves them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::SpkiHash;
@@ -55,11 +57,11 @@ impl Tokens for Kube {
         }
     }
 
-    async fn find(&self, id: &TokenId) -> Answer<Option<TokenRecord>> {
+    async fn find(&self, id: &TokenId) -> Answer<Option<Arc<TokenRecord>>> {
         self.shared.check_ready(FIND)?;
         let looked = self.shared.look_for_token(id).await;
         looked.map_err(|error| self.shared.calls.unavailable(FIND, error))?;
-        Ok(self.shared.view().token(id))
+        Ok(self.shared.view().token(id).map(Arc::new))
     }
 
     async fn redeem(&self, claim: &Claim, origin: &Origin, now: Timestamp) -> Answer<Use> {

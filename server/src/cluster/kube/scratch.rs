@@ -82,8 +82,8 @@ impl JoinLedger for Scratch<'_> {
         })
     }
 
-    fn keep_join(&mut self, record: &JoinRecord) -> Stored<()> {
-        self.changes.joins.insert(record.id, record.clone());
+    fn keep_join(&mut self, record: JoinRecord) -> Stored<()> {
+        self.changes.joins.insert(record.id, record);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl JoinLedger for Scratch<'_> {
         Ok(fresh.or_else(|| self.view.newest_entry(join)).cloned())
     }
 
-    fn append(&mut self, entry: &Entry, after: &JoinRecord) -> Stored<i64> {
+    fn append(&mut self, entry: &Entry, after: JoinRecord) -> Stored<i64> {
         self.keep_join(after)?;
         self.changes.entries.push(entry.clone());
         // No verb's turn to clean up: that is done elsewhere, under a Lease.
@@ -120,8 +120,8 @@ impl NodeLedger for Scratch<'_> {
         })
     }
 
-    fn keep_node(&mut self, node: &NodeRecord) -> Stored<()> {
-        self.changes.nodes.insert(node.identity.name.clone(), Some(node.clone()));
+    fn keep_node(&mut self, node: NodeRecord) -> Stored<()> {
+        self.changes.nodes.insert(node.identity.name.clone(), Some(node));
         Ok(())
     }
 

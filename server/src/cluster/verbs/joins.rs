@@ -35,10 +35,11 @@ pub(in crate::cluster) fn record<L: JoinLedger + ?Sized>(
     let repeats = !is_new && repeats_newest(ledger, &entry)?;
     record.take(&entry);
     if repeats {
-        return ledger.keep_join(&record);
+        return ledger.keep_join(record);
     }
-    let sequence = ledger.append(&entry, &record)?;
-    if !is_proven(&record) {
+    let proven = is_proven(&record);
+    let sequence = ledger.append(&entry, record)?;
+    if !proven {
         ledger.prune_entries(join, MOST_UNPROVEN_ENTRIES)?;
         if is_new {
             ledger.prune_unproven(MOST_UNPROVEN)?;
@@ -61,7 +62,7 @@ pub(in crate::cluster) fn end<L: JoinLedger + ?Sized>(
     let Some(mut record) = ledger.join(join)?.filter(|record| !is_finished(record)) else { return Ok(()) };
     record.state = State::Ended;
     record.updated = now;
-    ledger.keep_join(&record)
+    ledger.keep_join(record)
 }
 
 /// Whether the join has redeemed a token, or more.

@@ -24,7 +24,7 @@ pub(in crate::cluster) fn bind(
     let before = existing.as_ref().map(|node| node.join).filter(|before| *before != wanted.join);
     let ban = ledger.ban(wanted.machine)?;
     let node = NodeRecord::bind(existing, ban.as_ref(), wanted, now)?;
-    ledger.keep_node(&node)?;
+    ledger.keep_node(node.clone())?;
     if let Some(before) = before {
         joins::end(ledger, before, now)?;
     }
@@ -53,7 +53,7 @@ pub(in crate::cluster) fn admit(
     };
     let (node, changed) = admitted(name, node, ban.as_ref(), key)?;
     if changed {
-        ledger.keep_node(&node)?;
+        ledger.keep_node(node.clone())?;
     }
     Ok(node)
 }
@@ -106,9 +106,10 @@ pub(in crate::cluster) fn observe(
     };
     // Only an agent reports these, so it was heard.
     node.last_seen = node.last_seen.max(now);
-    ledger.keep_node(&node)?;
+    let join = node.join;
+    ledger.keep_node(node)?;
     if let Some(event) = event {
-        joins::record(ledger, node.join, Some(name), event, now)?;
+        joins::record(ledger, join, Some(name), event, now)?;
     }
     Ok(())
 }
@@ -153,9 +154,10 @@ fn not_ready(ledger: &mut dyn Ledger, mut node: NodeRecord, why: Diagnosis, now:
         return Ok(());
     }
     node.readiness = after;
-    ledger.keep_node(&node)?;
+    let (join, name) = (node.join, node.identity.name.clone());
+    ledger.keep_node(node)?;
     if is_news {
-        joins::record(ledger, node.join, Some(&node.identity.name), Event::NotReady { why }, now)?;
+        joins::record(ledger, join, Some(&name), Event::NotReady { why }, now)?;
     }
     Ok(())
 }
