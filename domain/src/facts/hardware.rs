@@ -1,4 +1,5 @@
-//! Processors, memory, devices and links.
+//! Processors, memory, devices and links. What is absent of one of many devices is left out
+//! of what is kept: a large machine has hundreds.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -61,6 +62,7 @@ pub struct NumaNode {
     /// Its hardware threads, as the kernel lists them: `0-3,8-11`.
     pub cpus: String,
     /// Its memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// Its own pools of huge pages.
     pub huge_pages: Vec<HugePages>,
@@ -85,10 +87,13 @@ pub struct Disk {
     /// The kernel's name: `nvme0n1`.
     pub name: String,
     /// What its maker calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Size in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
     /// Whether it spins.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rotational: Option<bool>,
     /// How it is attached or made: `nvme`, `scsi`, `virtio`, `mmc`, `xen`,
     /// `device-mapper`, `raid` or `other`.
@@ -102,14 +107,19 @@ pub struct Link {
     /// The interface's name: `eth0`.
     pub name: String,
     /// Link-layer address, as `aa:bb:cc:dd:ee:ff`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Largest packet, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// Speed in megabits a second, where the driver knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub speed_mbps: Option<u32>,
     /// The kernel's operational state (RFC 2863): `up`, `down`, `unknown`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The driver; absent for links without a device behind them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
     /// Addresses with prefix length: `192.0.2.7/24`.
     pub addresses: Vec<String>,
@@ -128,12 +138,16 @@ pub struct PciDevice {
     /// Device number, given by the vendor.
     pub device_id: u16,
     /// The vendor's name, where the host has the PCI id list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
     /// The device's name, where the host has the PCI id list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// The driver bound to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
     /// The NUMA node it is nearest to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
 }
 
