@@ -5,7 +5,7 @@
 
 use opentelemetry::trace::{SpanContext, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
-use tracing::{Span, Subscriber};
+use tracing::{Span, Subscriber, dispatcher};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::{Layer, Registry};
 
@@ -14,6 +14,11 @@ use tracing_subscriber::{Layer, Registry};
 pub(crate) struct Uncollected;
 
 impl<S: Subscriber> Layer<S> for Uncollected {}
+
+/// Whether no span of this process goes to anybody.
+pub(crate) fn is_everything() -> bool {
+    dispatcher::get_default(|dispatch| dispatch.is::<Uncollected>())
+}
 
 /// The context of a span, itself or what it inherits from.
 struct Kept(SpanContext);

@@ -226,6 +226,23 @@ async fn without_a_collector_there_are_trace_ids_all_the_same() {
     assert_eq!(propagation::trace_id(&Span::none()), None);
 }
 
+#[tokio::test]
+async fn an_effect_has_a_span_only_where_somebody_collects_it() {
+    let here = async || {
+        performed(Effect::Sign, async {
+            Ok::<_, Diagnosis>(Span::current().metadata().map(|span| span.name()))
+        })
+        .instrument(join_span(1))
+        .await
+        .expect("done")
+    };
+    let (_telemetry, silent) = prepared(&settings(None));
+    assert_eq!(here().with_subscriber(silent).await, Some("join"), "its join's is enough");
+    let collector = Collector::start().await.expect("a collector");
+    let (_telemetry, collected) = prepared(&settings(Some(collector.endpoint())));
+    assert_eq!(here().with_subscriber(collected).await, Some("sign"));
+}
+
 #[test]
 fn without_a_collector_a_trace_is_one_and_crosses_to_others() {
     // Whether anything is logged has no part in it.

@@ -61,6 +61,9 @@ fn kept(store: &Connection, sql: &str, with: impl Params) -> Stored<Vec<Kept>> {
 fn summed(store: &Connection, row: &Row<'_>) -> Stored<Kept> {
     let (number, taken): (i64, i64) = (row.get(0)?, row.get(1)?);
     let mut record: JoinRecord = read::document("join", row, 2)?;
+    if !is_open(&record) {
+        return Ok(Kept::written(number, record));
+    }
     let lacking: Vec<Entry> = read::many(
         store,
         "entry",

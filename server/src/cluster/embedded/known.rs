@@ -30,7 +30,7 @@ pub(super) struct Known {
     bans_changed: bool,
 }
 
-/// A node, shared with those who read it.
+/// A node; its record is shared with those who read it.
 pub(super) struct KnownNode {
     record: Arc<NodeRecord>,
     /// As written, which happens to many at a time without their records.
@@ -44,7 +44,7 @@ impl KnownNode {
 
     /// As it stands; `heard` is what is not yet written.
     pub(super) fn record(&self, heard: Option<Timestamp>) -> NodeRecord {
-        let last_seen = self.last_seen.max(heard.unwrap_or(self.last_seen));
+        let last_seen = heard.map_or(self.last_seen, |at| at.max(self.last_seen));
         NodeRecord { last_seen, ..NodeRecord::clone(&self.record) }
     }
 
