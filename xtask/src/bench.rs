@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Nodes that attend at one time.
     #[arg(long, default_value_t = 5000)]
     attending: usize,
+    /// Builds nothing in release form: shows that it runs, and not what it costs.
+    #[arg(long)]
+    dev: bool,
 }
 
 #[derive(Subcommand)]
@@ -50,10 +53,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => {}
     }
     if std::env::var_os(APART).is_none() {
-        println!("== Building in release form: some minutes");
+        println!("== Building, in release form some minutes");
     }
-    let load = build_example("berth-tests", "load", &["--release"])?;
-    let stage = Stage::build(&["--release"], &["--profile", "agent"])?;
+    let (profile, small): (&[&str], &[&str]) =
+        if options.dev { (&[], &[]) } else { (&["--release"], &["--profile", "agent"]) };
+    let load = build_example("berth-tests", "load", profile)?;
+    let stage = Stage::build(profile, small)?;
     if std::env::var_os(APART).is_none() && may_be_apart() {
         drop(stage);
         return apart();
