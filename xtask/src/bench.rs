@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what a join, an attending node and a renewal cost the
 //! server, and what the agent costs its machine. The server has a core of its
-//! own, the load another; every figure is a ratio of one run.
+//! own, the load another; every figure is a ratio of one run. A bare server of the
+//! same libraries has its joins in turn with Berth's on that core: what a machine or an
+//! hour makes dearer, it makes dearer for both.
 
 mod kubernetes;
 mod machine;
@@ -8,6 +10,7 @@ mod meter;
 mod telemetry;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +33,9 @@ pub(crate) struct Options {
     /// Nodes that attend at one time.
     #[arg(long, default_value_t = 5000)]
     attending: usize,
+    /// Builds nothing in release form: shows that it runs, and not what it costs.
+    #[arg(long)]
+    dev: bool,
 }
 
 #[derive(Subcommand)]
@@ -50,15 +56,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => {}
     }
     if std::env::var_os(APART).is_none() {
-        println!("== Building in release form: some minutes");
+        println!("== Building, in release form some minutes");
     }
-    let load = build_example("berth-tests", "load", &["--release"])?;
-    let stage = Stage::build(&["--release"], &["--profile", "agent"])?;
+    let (profile, small): (&[&str], &[&str]) =
+        if options.dev { (&[], &[]) } else { (&["--release"], &["--profile", "agent"]) };
+    let load = build_example("berth-tests", "load", profile)?;
+    let stage = Stage::build(profile, small)?;
     if std::env::var_os(APART).is_none() && may_be_apart() {
         drop(stage);
         return apart();
     }
     let (server, _) = stage.start_server(&["taskset", "--cpu-list", SERVER_CORE], &[])?;
+    let (bare, bare_address) = bare_server(&stage, &load)?;
     let tokens = stage.path("tokens");
     let mut lines = Vec::new();
     for _ in 0..=options.rounds {
@@ -68,12 +77,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::write(&tokens, lines.join("\n")).context("writing the tokens' file")?;
 
     println!(
-        "== Server on core {SERVER_CORE}, load on core {LOAD_CORE}; load of the machine before: {}",
+        "== Servers on core {SERVER_CORE}, load on core {LOAD_CORE}; load of the machine before: {}",
         machine_load()?
     );
     let mut generator = command("taskset");
     generator.args(["--cpu-list", LOAD_CORE]).arg(load).arg("server");
     generator.args(["--server", &stage.join.to_string(), "--server-pid", &server.id().to_string()]);
+    generator.args(["--bare", &bare_address, "--bare-pid", &bare.id().to_string()]);
     generator.arg("--tokens").arg(&tokens);
     generator.args(["--joins", &options.joins.to_string(), "--attending", &options.attending.to_string()]);
     stage.finish(generator, WITHIN, 0, |line| println!("{line}"))?;
@@ -97,6 +107,26 @@ fn apart() -> Result<()> {
     again.args(UNSHARE).args(["sh", "-c", NETWORK]).arg(own);
     again.args(std::env::args_os().skip(1)).env(APART, "1");
     succeed(&mut again)
+}
+
+/// The bare server, and where it is joined.
+fn bare_server(stage: &Stage, load: &Path) -> Result<(Running, String)> {
+    let log = stage.path("bare.log");
+    let mut server = command("taskset");
+    server.args(["--cpu-list", SERVER_CORE]).arg(load).args(["bare-server", "--listen", "127.0.0.1:0"]);
+    server.arg("--database").arg(stage.path("bare.sqlite"));
+    let mut server = Running::start(&mut server, &log)?;
+    for _ in 0..SETTLE_TICKS {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        if let Some(status) = server.ended()? {
+            bail!("the bare server ended with {status}; it said:\n{said}");
+        }
+        if let Some((address, _)) = said.split_once('\n') {
+            return Ok((server, address.to_owned()));
+        }
+        pause()?;
+    }
+    bail!("the bare server did not say where it listens")
 }
 
 /// Size of the agent's program, and its memory once it attends.
@@ -153,7 +183,8 @@ const NETWORK: &str = "ip link set lo up || exit
 const APART: &str = "BERTH_BENCH_APART";
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
-/// Ticks of [`pause`] until the agent has joined and come to rest: 5 s.
+/// Ticks of [`pause`] until the agent has joined and come to rest, and until the bare
+/// server listens at the latest: 5 s.
 const SETTLE_TICKS: u32 = 250;
 /// What the whole of the load may take.
 const WITHIN: Duration = Duration::from_secs(1200);

@@ -34,7 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-type Tls = TlsStream<tokio::net::TcpStream>;
+pub(crate) type Tls = TlsStream<tokio::net::TcpStream>;
 
 /// What all machines of a run have in common.
 pub(crate) struct Fleet {
@@ -68,14 +68,24 @@ impl Fleet {
     /// Connection 2 of a machine that has its certificate, until the server knows
     /// what it can: further it comes only with a kubelet.
     async fn complete(&self, (issued, key): (Issued, KeyPair), number: usize) -> Result<(Node, Completing)> {
-        let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config = any_server()?.with_client_auth_cert(chain, key.into()).context("its certificate")?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let line = self.connect(&TlsConnector::from(Arc::new(config)), number).await?;
+        let line = self.as_member(issued.chain, &key, number).await?;
         let mut node = Node { service: service(line).await?, attendance: None };
         let talk = node.until_registered(&self.facts).await.context("connection 2")?;
         Ok((node, talk))
+    }
+
+    /// Connection 1 of machine `number`: it shows no certificate.
+    pub(crate) async fn as_stranger(&self, number: usize) -> Result<Tls> {
+        self.connect(&self.anonymous, number).await
+    }
+
+    /// Connection 2 of machine `number`: it shows its certificates, DER, leaf first.
+    pub(crate) async fn as_member(&self, chain: Vec<Vec<u8>>, key: &KeyPair, number: usize) -> Result<Tls> {
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let mut config = any_server()?.with_client_auth_cert(chain, key.into()).context("its certificate")?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        self.connect(&TlsConnector::from(Arc::new(config)), number).await
     }
 
     async fn connect(&self, tls: &TlsConnector, number: usize) -> Result<Tls> {
@@ -89,7 +99,7 @@ impl Fleet {
 
     /// Connection 1, until there is a certificate.
     pub(crate) async fn enroll(&self, token: &JoinToken, number: usize) -> Result<(Issued, KeyPair)> {
-        let line = self.connect(&self.anonymous, number).await?;
+        let line = self.as_stranger(number).await?;
         let exported =
             line.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).context("the exporter")?;
         let channel = ChannelBinding::new(exported);
@@ -279,7 +289,7 @@ pub(crate) fn request_of(node: &NodeIdentity, key: &KeyPair) -> Result<Vec<u8>> 
 }
 
 /// gRPC over a connection that stands.
-async fn service(line: Tls) -> Result<JoinServiceClient<Channel>> {
+pub(crate) async fn service(line: Tls) -> Result<JoinServiceClient<Channel>> {
     let line = Mutex::new(Some(TokioIo::new(line)));
     let once = tower::service_fn(move |_| {
         let line = line.lock().ok().and_then(|mut line| line.take());

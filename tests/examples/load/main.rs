@@ -5,18 +5,20 @@
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod bare;
 mod cluster;
 mod floor;
 mod machine;
 mod meter;
 mod plain;
+mod rounds;
 mod writes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use berth_domain::conversation::AttendFromAgent;
 use berth_domain::token::JoinToken;
 use berth_proto::attend_to_server;
@@ -25,13 +27,20 @@ use tokio::task::JoinSet;
 
 use crate::floor::Floor;
 use crate::machine::{Fleet, Node};
-use crate::meter::{Cpu, Spread, resident, sleep_until_quiet};
+use crate::meter::{Cpu, Spread, per, resident, sleep_until_quiet};
+use crate::rounds::{Leg, Rounds, crowd};
+
+/// As Berth's server has it, which the bare one in this program is measured beside.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What `cargo xtask bench` asks for.
 #[derive(Parser)]
 enum Task {
     /// All that a server by itself is measured by.
     Server(Options),
+    /// A server of the same libraries alone, to be measured beside Berth's.
+    BareServer(bare::BareServer),
     /// Machines that join a cluster through Berth, as far as their certificate.
     Berth(cluster::Berth),
     /// Machines that ask the API server by themselves, by a bootstrap token.
@@ -50,6 +59,12 @@ struct Options {
     /// The server's process id.
     #[arg(long)]
     server_pid: u32,
+    /// Where the bare server is joined, which rounds of joins go to in turn.
+    #[arg(long)]
+    bare: std::net::SocketAddr,
+    /// The bare server's process id.
+    #[arg(long)]
+    bare_pid: u32,
     /// One token a line, each good for a round, the last one for all that attend.
     #[arg(long)]
     tokens: PathBuf,
@@ -72,6 +87,7 @@ fn main() -> Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     match task {
         Task::Server(options) => runtime.block_on(measure(&options)),
+        Task::BareServer(server) => server.run(),
         Task::Berth(options) => runtime.block_on(options.run()),
         Task::Plain(options) => runtime.block_on(options.run()),
         Task::Writes(options) => runtime.block_on(options.only_write(false)),
@@ -84,42 +100,34 @@ async fn measure(options: &Options) -> Result<()> {
     let tokens =
         tokens.lines().map(str::parse).collect::<Result<Vec<JoinToken>, _>>().context("reading a token")?;
     let (last, rounds) = tokens.split_last().context("there is no token")?;
-    let fleet = Arc::new(Fleet::new(options.server)?);
-    let floor = Floor::new()?;
-    let server = Cpu::of(options.server_pid);
+    let berth = Leg { fleet: Arc::new(Fleet::new(options.server)?), server: Cpu::of(options.server_pid) };
+    let bare = Leg { fleet: Arc::new(Fleet::new(options.bare)?), server: Cpu::of(options.bare_pid) };
 
-    let mut floors = Vec::new();
-    let mut joins = Vec::new();
-    for (round, token) in rounds.iter().enumerate() {
-        sleep_until_quiet(&server).await?;
-        let floor_before = floor.join()?;
-        let before = server.spent()?;
-        let met = crowd(&fleet, token, round * options.joins, options.joins).await?;
-        let spent = server.spent()?.checked_sub(before).context("CPU time goes forward")?;
-        // The first round fills caches and pools: it is not counted.
-        if round > 0 {
-            floors.push(floor_before.min(floor.join()?));
-            joins.push(per(spent, options.joins)?);
-        }
-        // Machines that only vanished would be looked for while others join.
-        leave(met).await?;
-    }
-    report("join", "C1", &floors, &joins, "server CPU of a durable join over both connections", 0.45);
+    let met = Rounds::play(&berth, &bare, rounds, options.joins).await?;
+    report("join", "C1", &met.floors, &met.joins, "server CPU of a durable join over both connections", 0.45);
+    report_bare(&met);
 
+    let mut attending = memory(options, &berth, last, rounds.len() * options.joins).await?;
+    let _beating = keep_alive(&attending);
+    renewals(&berth.server, &mut attending, options.joins).await
+}
+
+/// What an attending node costs in memory, and all nodes that attend. The first joins as
+/// machine `first`.
+async fn memory(options: &Options, berth: &Leg, token: &JoinToken, first: usize) -> Result<Vec<Node>> {
     // What joined before left memory behind, which the server takes up again first:
     // only what the second half adds is what nodes cost.
-    let first = rounds.len() * options.joins;
     let half = options.attending / 2;
-    let mut attending = attend(crowd(&fleet, last, first, half).await?).await?;
+    let mut attending = attend(crowd(&berth.fleet, token, first, half).await?).await?;
     let mut beating = keep_alive(&attending);
-    sleep_until_quiet(&server).await?;
+    sleep_until_quiet(&berth.server).await?;
     let before = resident(options.server_pid)?;
-    let more = attend(crowd(&fleet, last, first + half, options.attending - half).await?).await?;
+    let more = attend(crowd(&berth.fleet, token, first + half, options.attending - half).await?).await?;
     let added = more.len();
     attending.extend(more);
     beating.shutdown().await;
     let _beating = keep_alive(&attending);
-    sleep_until_quiet(&server).await?;
+    sleep_until_quiet(&berth.server).await?;
     let grown = resident(options.server_pid)?.saturating_sub(before);
     let each = grown as f64 / added as f64;
     println!(
@@ -128,48 +136,26 @@ async fn measure(options: &Options) -> Result<()> {
         attending.len(),
         each / 9.7e3
     );
+    Ok(attending)
+}
 
-    let mut renewals = Vec::new();
-    let mut renewal_floors = Vec::new();
-    for (round, part) in attending.chunks_mut(options.joins).enumerate() {
+/// What a renewal costs, in rounds of `many` nodes.
+async fn renewals(server: &Cpu, attending: &mut [Node], many: usize) -> Result<()> {
+    let floor = Floor::new()?;
+    let (mut renewals, mut floors) = (Vec::new(), Vec::new());
+    for (round, part) in attending.chunks_mut(many).enumerate() {
         let floor_before = floor.renewal()?;
         let before = server.spent()?;
         let asked = part.len();
         futures_util::future::try_join_all(part.iter_mut().map(Node::renew)).await?;
-        let spent = server.spent()?.checked_sub(before).context("CPU time goes forward")?;
+        let cost = per(server.since(before)?, asked)?;
         if round > 0 {
-            renewal_floors.push(floor_before.min(floor.renewal()?));
-            renewals.push(per(spent, asked)?);
+            floors.push(floor_before.min(floor.renewal()?));
+            renewals.push(cost);
         }
     }
-    report(
-        "renewal",
-        "C8",
-        &renewal_floors,
-        &renewals,
-        "server CPU of a durable renewal on a live line",
-        0.60,
-    );
+    report("renewal", "C8", &floors, &renewals, "server CPU of a durable renewal on a live line", 0.60);
     Ok(())
-}
-
-/// Lets `count` machines join, [`IN_FLIGHT`] at a time.
-async fn crowd(fleet: &Arc<Fleet>, token: &JoinToken, first: usize, count: usize) -> Result<Vec<Node>> {
-    let mut under_way = JoinSet::new();
-    let mut joined = Vec::with_capacity(count);
-    for number in first..first + count {
-        if under_way.len() >= IN_FLIGHT {
-            joined.push(under_way.join_next().await.context("a join is under way")???);
-        }
-        let (fleet, token) = (Arc::clone(fleet), token.clone());
-        under_way.spawn(async move {
-            fleet.join(&token, number).await.with_context(|| format!("machine {number}"))
-        });
-    }
-    while let Some(node) = under_way.join_next().await {
-        joined.push(node??);
-    }
-    Ok(joined)
 }
 
 /// Lets machines attend that have joined.
@@ -178,21 +164,6 @@ async fn attend(mut nodes: Vec<Node>) -> Result<Vec<Node>> {
         node.attend().await?;
     }
     Ok(nodes)
-}
-
-/// Lets machines leave as an operator's `berth-agent leave` does, some at a time.
-async fn leave(nodes: Vec<Node>) -> Result<()> {
-    let mut leaving = JoinSet::new();
-    for mut node in nodes {
-        if leaving.len() >= IN_FLIGHT {
-            leaving.join_next().await.context("a machine is leaving")???;
-        }
-        leaving.spawn(async move { node.leave().await });
-    }
-    while let Some(left) = leaving.join_next().await {
-        left??;
-    }
-    Ok(())
 }
 
 /// Lets the nodes say now and then that they live, as agents do. Ends with the set.
@@ -211,11 +182,6 @@ fn keep_alive(nodes: &[Node]) -> JoinSet<()> {
     beating
 }
 
-fn per(spent: Duration, count: usize) -> Result<f64> {
-    ensure!(count > 0 && !spent.is_zero(), "nothing was measured");
-    Ok(spent.as_secs_f64() * 1e6 / count as f64)
-}
-
 /// Prints floor ÷ cost of the rounds, or that the run is void.
 fn report(name: &str, metric: &str, floors: &[f64], costs: &[f64], what: &str, aim: f64) {
     let (floor, cost) = (Spread::of(floors), Spread::of(costs));
@@ -225,17 +191,31 @@ fn report(name: &str, metric: &str, floors: &[f64], costs: &[f64], what: &str, a
         Spread::of(&ratios),
         aim * 100.0
     );
-    if floor.width() > WIDEST_REFERENCE {
+    void_if_unsteady("the floor", &floor);
+}
+
+/// Prints a join at Berth's server ÷ one at the bare server, round by round.
+fn report_bare(met: &Rounds) {
+    let (berth, bare) = (Spread::of(&met.joins), Spread::of(&met.bare));
+    let ratios: Vec<f64> = met.joins.iter().zip(&met.bare).map(|(berth, bare)| berth / bare).collect();
+    println!(
+        "bare       C1  {:.2} x = Berth's {berth} us / {bare} us of server CPU of a join by the same libraries alone, two rows and no more",
+        Spread::of(&ratios)
+    );
+    void_if_unsteady("the bare server", &bare);
+}
+
+/// Says that a figure is void whose reference varied too much.
+fn void_if_unsteady(what: &str, reference: &Spread) {
+    if reference.width() > WIDEST_REFERENCE {
         println!(
-            "           VOID: the floor itself varied by {:.0} %; the machine is too busy",
-            floor.width() * 100.0
+            "           VOID: {what} itself varied by {:.0} %; the machine is too busy",
+            reference.width() * 100.0
         );
     }
 }
 
 /// Between two heartbeats of an attending node.
 const HEARTBEATS: Duration = Duration::from_secs(10);
-/// Joins under way at one time.
-const IN_FLIGHT: usize = 64;
 /// Largest (max − min) ÷ median of the reference leg.
 const WIDEST_REFERENCE: f64 = 0.15;

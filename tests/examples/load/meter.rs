@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The CPU time of a process.
@@ -31,6 +31,17 @@ impl Cpu {
         }
         Ok(Duration::from_nanos(nanoseconds))
     }
+
+    /// What they have run since they had run `before`.
+    pub(crate) fn since(&self, before: Duration) -> Result<Duration> {
+        self.spent()?.checked_sub(before).context("CPU time goes forward")
+    }
+}
+
+/// Microseconds of one of so many.
+pub(crate) fn per(spent: Duration, count: usize) -> Result<f64> {
+    ensure!(count > 0 && !spent.is_zero(), "nothing was measured");
+    Ok(spent.as_secs_f64() * 1e6 / count as f64)
 }
 
 /// Waits until the process has nothing left to do.
@@ -88,6 +99,8 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} [{:.1}-{:.1}]", self.median, self.least, self.greatest)
+        let digits = f.precision().unwrap_or(1);
+        let Self { median, least, greatest } = self;
+        write!(f, "{median:.digits$} [{least:.digits$}-{greatest:.digits$}]")
     }
 }
