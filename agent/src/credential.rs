@@ -7,7 +7,6 @@ use berth_domain::identity::{Digest, MachineId, NodeIdentity, SpkiHash};
 use berth_domain::join::JoinId;
 use berth_domain::name::NodeName;
 use berth_domain::timestamp::Timestamp;
-use data_encoding::BASE64;
 use rcgen::{CertificateParams, DnType, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
@@ -278,28 +277,6 @@ impl Credential {
     }
 }
 
-/// PEM (RFC 7468): lines of 64 characters.
-pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    let encoded = Zeroizing::new(BASE64.encode(der));
-    // All of the room at once: a text that grows leaves copies of a key behind.
-    let mut text =
-        Zeroizing::new(String::with_capacity(encoded.len() + encoded.len() / 64 + 2 * label.len() + 64));
-    text.push_str("-----BEGIN ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
-}
-
 /// DER in front of an Ed25519 public key (RFC 8410, section 4).
 const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -393,15 +370,5 @@ mod tests {
         assert_eq!(Credential::new(&other, issue.clone()).err(), Some(NotACredential::OtherKey));
         let empty = Issue { chain: Vec::new(), ..issue };
         assert_eq!(Credential::new(&key, empty).err(), Some(NotACredential::Empty));
-    }
-
-    #[test]
-    fn pem_is_what_others_read() {
-        use rustls_pki_types::pem::PemObject as _;
-        let der = vec![7; 100];
-        let text = pem("CERTIFICATE", &der);
-        let read = rustls_pki_types::CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM");
-        assert_eq!(read.as_ref(), der);
-        assert!(text.lines().all(|line| line.len() <= 64));
     }
 }

@@ -6,10 +6,11 @@ mod credentials;
 use std::io;
 use std::path::Path;
 
+use berth_program::pem;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::credential::{Credential, Issue, KeyError, MachineKey, NodeKey, pem};
+use crate::credential::{Credential, Issue, KeyError, MachineKey, NodeKey};
 use crate::files::{STATE_DIRECTORY, State, Tree};
 use crate::ports::{Discard, FileError, Held, Vault, VaultError};
 
@@ -45,7 +46,7 @@ impl FileVault {
             return Ok(read(der.secret_pkcs8_der())?);
         }
         let key = fresh()?;
-        let text = pem("PRIVATE KEY", pkcs8(&key));
+        let text = pem::encode(pem::PRIVATE_KEY, pkcs8(&key));
         self.state.write(name, text.as_bytes()).map_err(self.not_written(name))?;
         Ok(key)
     }

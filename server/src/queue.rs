@@ -21,6 +21,23 @@ pub struct Queued {
     pub since: Timestamp,
 }
 
+impl Queued {
+    /// One for tests: a machine with this key, which has said Hello and no more.
+    #[cfg(any(test, feature = "doubles"))]
+    #[must_use]
+    pub fn for_tests(key: &[u8], since: Timestamp) -> Self {
+        use berth_domain::identity::SpkiHash;
+        use berth_domain::token::{JoinToken, MINT_ENTROPY};
+        use zeroize::Zeroizing;
+
+        // Any token will do.
+        let token = JoinToken::mint(&Zeroizing::new([1; MINT_ENTROPY]), SpkiHash::of(b"ca")).id;
+        let join = JoinId::of(&token, SpkiHash::of(key));
+        let (source, agent_version) = ("192.0.2.7".to_owned(), "0.1.0".to_owned());
+        Self { join, origin: Origin { token, source, agent_version, trace_id: None }, since }
+    }
+}
+
 /// All that wait. As long as the queue of joins that it belongs to.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -98,22 +115,10 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    use berth_domain::identity::SpkiHash;
-
     use super::*;
 
     fn queued(key: &[u8]) -> Queued {
-        let token: berth_domain::token::TokenId = "aaaaaaaaaa".parse().expect("a token id");
-        Queued {
-            join: JoinId::of(&token, SpkiHash::of(key)),
-            origin: Origin {
-                token,
-                source: "192.0.2.7".to_owned(),
-                agent_version: "0.1.0".to_owned(),
-                trace_id: None,
-            },
-            since: Timestamp::from_millis(5),
-        }
+        Queued::for_tests(key, Timestamp::from_millis(5))
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -73,25 +72,7 @@ pub fn union(bundles: &[&str]) -> String {
 /// A certificate as PEM.
 #[must_use]
 pub fn pem(der: &[u8]) -> String {
-    pem_of("CERTIFICATE", der)
-}
-
-/// PEM (RFC 7468): lines of 64 characters.
-#[must_use]
-pub fn pem_of(label: &str, der: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let encoded = BASE64.encode(der);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
+    berth_program::pem::encode(berth_program::pem::CERTIFICATE, der).to_string()
 }
 
 #[cfg(test)]

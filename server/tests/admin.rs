@@ -88,21 +88,6 @@ impl Desk {
         NodeServiceClient::new(self.channel().await)
     }
 
-    /// A machine that has said Hello and has no more than that.
-    fn queued(&self, key: &[u8]) -> Queued {
-        let token: berth_domain::token::TokenId = "aaaaaaaaaa".parse().expect("a token id");
-        Queued {
-            join: JoinId::of(&token, SpkiHash::of(key)),
-            origin: Origin {
-                token,
-                source: "192.0.2.7".to_owned(),
-                agent_version: "0.1.0".to_owned(),
-                trace_id: None,
-            },
-            since: self.clock.now(),
-        }
-    }
-
     /// A machine that has redeemed a token of its own.
     async fn redeemed(&self, key: &[u8]) -> JoinId {
         let made =
@@ -286,7 +271,8 @@ async fn a_join_that_waits_for_its_turn_is_seen_until_the_record_tells_of_it_or_
         told.join.map_or_else(|| (told.gone, "gone".to_owned()), |join| (join.id, join.state))
     };
     let state = |state: &str, join: JoinId| (join.to_string(), state.to_owned());
-    let (first, second) = (desk.queued(b"first"), desk.queued(b"second"));
+    let now = desk.clock.now();
+    let (first, second) = (Queued::for_tests(b"first", now), Queued::for_tests(b"second", now));
     let turn = desk.queue.enter(first.clone());
     assert_eq!(next().await, state("Queued", first.join));
     let listed = joins.list_joins(v1::ListJoinsRequest { most: 0 }).await.expect("a list").into_inner().joins;

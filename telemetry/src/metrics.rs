@@ -29,10 +29,10 @@ use calls::Calls;
 use holdings::Holdings;
 use queues::Queues;
 
-pub use calls::{ApiMeter, SignerMeter, Signing};
+pub use calls::{ApiMeter, EventMeter, SignerMeter, Signing};
 pub use label_values::{
-    ApiKind, ApiOutcome, ApiVerb, Certificate, ConnectionOutcome, Decision, Limiter, NodeState, Queue,
-    RelayOutcome, SignerKind, SpanOutcome, SpanPath,
+    ApiKind, ApiOutcome, ApiVerb, Certificate, ConnectionOutcome, Decision, EventOutcome, Limiter, NodeState,
+    Queue, RelayOutcome, SignerKind, SpanOutcome, SpanPath,
 };
 pub use queues::{LimiterMeter, QueueMeter, Queued};
 

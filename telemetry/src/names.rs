@@ -157,9 +157,11 @@ pub mod metric {
     pub const APISERVER_DURATION: &str = "berth_apiserver_request_duration_seconds";
     /// Counter: spans on their way to the collector. Labels: path, outcome.
     pub const SPANS: &str = "berth_spans_total";
+    /// Counter: Events for `kubectl describe`. Label: outcome.
+    pub const EVENTS: &str = "berth_events_total";
 
     /// All of them; docs/observability.md has a row for each.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         JOIN_PHASE_DURATION,
         JOIN_DURATION,
         JOINS,
@@ -183,6 +185,7 @@ pub mod metric {
         SIGNER_DURATION,
         APISERVER_DURATION,
         SPANS,
+        EVENTS,
     ];
 }
 

@@ -92,7 +92,8 @@ impl Default for CheckPolicy {
 /// Runs every check that applies, in the order of the groups.
 #[must_use]
 pub fn run(facts: &HostFacts, policy: &CheckPolicy) -> Vec<CheckResult> {
-    CheckId::ALL.into_iter().filter(|id| applies(*id, policy)).map(|id| check(id, facts, policy)).collect()
+    let applying = CheckId::ALL.into_iter().filter(|id| applies(*id, policy));
+    applying.filter_map(|id| check(id, facts, policy)).collect()
 }
 
 /// What the machine's firewalls shut, as a check: a hint, as only who owns the machine
@@ -118,21 +119,21 @@ fn good(id: CheckId) -> CheckResult {
     }
 }
 
-/// Runs one check.
-#[must_use]
-pub fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResult {
+/// Runs one check, if facts tell how it stands.
+fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> Option<CheckResult> {
+    let (fatal, rule) = rule(id)?;
     let good = good(id);
-    match rule(id)(facts, policy) {
+    Some(match rule(facts, policy) {
         Verdict::Good(finding) => CheckResult { finding: owned(finding), ..good },
         Verdict::Odd { finding, told, mend } => {
             let mend = Some(mend.to_owned()).filter(|mend| !mend.is_empty());
             CheckResult { outcome: Outcome::Warning, finding: owned(finding), told: Some(told), mend, ..good }
         }
         Verdict::Bad(diagnosis) => {
-            let severity = severity(id, policy);
-            let ignored = severity == Outcome::Failed && policy.ignore.contains(&id);
+            let is_fatal = fatal.holds(policy);
+            let ignored = is_fatal && policy.ignore.contains(&id);
             CheckResult {
-                outcome: if ignored { Outcome::Warning } else { severity },
+                outcome: if is_fatal && !ignored { Outcome::Failed } else { Outcome::Warning },
                 finding: diagnosis
                     .values()
                     .map(|(key, value)| (key.to_owned(), value.text.clone()))
@@ -144,7 +145,7 @@ pub fn check(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResul
                 ..good
             }
         }
-    }
+    })
 }
 
 /// The diagnosis of the first check that failed: why there is no join.
@@ -178,66 +179,66 @@ fn owned(finding: Finding) -> BTreeMap<String, String> {
     finding.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Below a directory, the agent needs the rights to write there and no others. What
-/// [`firewall`] is about is no fact.
+/// Below a directory, the agent needs the rights to write there and no others.
 fn applies(id: CheckId, policy: &CheckPolicy) -> bool {
-    id != CheckId::Firewall && (policy.live || id != CheckId::IsPrivilegedUser)
+    policy.live || id != CheckId::IsPrivilegedUser
 }
 
-/// How grave a bad finding is before a server is asked. What a join itself stumbles
-/// over is fatal always, or where it changes the running system. What depends on the
-/// profile's kubelet warns here: [`fits`] decides once the profile is known.
-fn severity(id: CheckId, policy: &CheckPolicy) -> Outcome {
-    let fatal = match id {
-        CheckId::Hostname | CheckId::DiskSpace | CheckId::Leftovers => true,
-        CheckId::IsPrivilegedUser | CheckId::ModuleOverlay | CheckId::ModuleBrNetfilter => policy.live,
-        CheckId::MachineId
-        | CheckId::Swap
-        | CheckId::Clock
-        | CheckId::NumCpu
-        | CheckId::Mem
-        | CheckId::Cgroups
-        | CheckId::IpForward
-        | CheckId::BridgeNetfilter
-        | CheckId::Cri
-        | CheckId::Kubelet
-        | CheckId::ToolMount
-        | CheckId::ToolConntrack
-        | CheckId::ToolPacketFilter
-        | CheckId::Port10250
-        | CheckId::Firewall => false,
-    };
-    if fatal { Outcome::Failed } else { Outcome::Warning }
+/// How grave a bad finding is before a server is asked: whether a join itself stumbles
+/// over it.
+#[derive(Clone, Copy)]
+enum Fatal {
+    Always,
+    /// Where the join changes the running system.
+    Live,
+    /// What depends on the profile's kubelet: [`fits`] decides once the profile is known.
+    Never,
 }
 
-fn rule(id: CheckId) -> fn(&HostFacts, &CheckPolicy) -> Verdict {
-    match id {
-        CheckId::Hostname => machine::hostname,
-        CheckId::MachineId => machine::machine_id,
-        CheckId::IsPrivilegedUser => machine::privileged,
-        CheckId::Swap => machine::swap,
-        CheckId::Clock => machine::clock,
-        CheckId::NumCpu => machine::processors,
-        CheckId::Mem => machine::memory,
-        CheckId::Cgroups => machine::cgroups,
-        CheckId::ModuleOverlay => |facts, _| machine::module(facts, "overlay"),
-        CheckId::ModuleBrNetfilter => |facts, _| machine::module(facts, "br_netfilter"),
-        CheckId::IpForward => |facts, _| machine::sysctl_on(facts, "net.ipv4.ip_forward"),
-        CheckId::BridgeNetfilter => {
-            |facts, _| machine::sysctl_on(facts, "net.bridge.bridge-nf-call-iptables")
+impl Fatal {
+    const fn holds(self, policy: &CheckPolicy) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Live => policy.live,
+            Self::Never => false,
         }
-        CheckId::Cri => node::runtime,
-        CheckId::Kubelet => node::kubelet,
-        CheckId::ToolMount => |facts, _| node::tool(facts, &["mount"], "mount"),
-        CheckId::ToolConntrack => |facts, _| node::tool(facts, &["conntrack"], "conntrack"),
-        CheckId::ToolPacketFilter => {
-            |facts, _| node::tool(facts, &["iptables", "nft"], "iptables or nftables")
-        }
-        CheckId::Port10250 => node::kubelet_port,
-        CheckId::Firewall => |_, _| Verdict::unread("the packet filter"),
-        CheckId::DiskSpace => node::disk_space,
-        CheckId::Leftovers => node::leftovers,
     }
+}
+
+/// What facts say, and how grave it is.
+type Rule = (Fatal, fn(&HostFacts, &CheckPolicy) -> Verdict);
+
+/// The rule of a check; none where no fact tells how it stands.
+fn rule(id: CheckId) -> Option<Rule> {
+    use Fatal::{Always, Live, Never};
+    Some(match id {
+        CheckId::Hostname => (Always, machine::hostname),
+        CheckId::MachineId => (Never, machine::machine_id),
+        CheckId::IsPrivilegedUser => (Live, machine::privileged),
+        CheckId::Swap => (Never, machine::swap),
+        CheckId::Clock => (Never, machine::clock),
+        CheckId::NumCpu => (Never, machine::processors),
+        CheckId::Mem => (Never, machine::memory),
+        CheckId::Cgroups => (Never, machine::cgroups),
+        CheckId::ModuleOverlay => (Live, |facts, _| machine::module(facts, "overlay")),
+        CheckId::ModuleBrNetfilter => (Live, |facts, _| machine::module(facts, "br_netfilter")),
+        CheckId::IpForward => (Never, |facts, _| machine::sysctl_on(facts, "net.ipv4.ip_forward")),
+        CheckId::BridgeNetfilter => {
+            (Never, |facts, _| machine::sysctl_on(facts, "net.bridge.bridge-nf-call-iptables"))
+        }
+        CheckId::Cri => (Never, node::runtime),
+        CheckId::Kubelet => (Never, node::kubelet),
+        CheckId::ToolMount => (Never, |facts, _| node::tool(facts, &["mount"], "mount")),
+        CheckId::ToolConntrack => (Never, |facts, _| node::tool(facts, &["conntrack"], "conntrack")),
+        CheckId::ToolPacketFilter => {
+            (Never, |facts, _| node::tool(facts, &["iptables", "nft"], "iptables or nftables"))
+        }
+        CheckId::Port10250 => (Never, node::kubelet_port),
+        // Programs tell: [`firewall`].
+        CheckId::Firewall => return None,
+        CheckId::DiskSpace => (Always, node::disk_space),
+        CheckId::Leftovers => (Always, node::leftovers),
+    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-pub(super) use unserved::{Unserved, unserved};
+pub(super) use unserved::{Unserved, answered, unserved};
 
 /// The largest answer, in bytes: a list of some thousand pods.
 const LARGEST_ANSWER: usize = 4 << 20;

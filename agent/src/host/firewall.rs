@@ -15,7 +15,8 @@ use std::time::Duration;
 use berth_domain::facts::HostFacts;
 
 use self::chains::{Need, Table};
-use super::{program, survey};
+use super::program;
+use super::survey::{self, KUBELET_PORT};
 use crate::plan::BRIDGE;
 
 /// How long a filter may take to list its rules.
@@ -147,8 +148,8 @@ impl Firewall {
         };
         let unseen = || format!("what is shut could not be seen in full: {}", self.unseen.join("; "));
         let all: Vec<String> = [
-            of(&[Need::Kubelet], KUBELET_SHUT),
-            of(&[Need::FromPods, Need::ToPods], PODS_SHUT),
+            of(&[Need::Kubelet], &kubelet_shut()),
+            of(&[Need::FromPods, Need::ToPods], &pods_shut()),
             (!self.unseen.is_empty()).then(unseen),
         ]
         .into_iter()
@@ -185,7 +186,9 @@ impl Guard {
 
     fn opening(&self, need: Need) -> Vec<String> {
         let command = match (self, need) {
-            (Self::Firewalld, Need::Kubelet) => "firewall-cmd --permanent --add-port=10250/tcp".to_owned(),
+            (Self::Firewalld, Need::Kubelet) => {
+                format!("firewall-cmd --permanent --add-port={KUBELET_PORT}/tcp")
+            }
             (Self::Firewalld, Need::FromPods) => {
                 format!("firewall-cmd --permanent --zone=trusted --add-interface={BRIDGE}")
             }
@@ -193,12 +196,12 @@ impl Guard {
             (Self::Firewalld, Need::ToPods) => {
                 return FIREWALLD_TO_PODS.map(|words| format!("firewall-cmd --permanent {words}")).to_vec();
             }
-            (Self::Ufw, Need::Kubelet) => "ufw allow 10250/tcp".to_owned(),
+            (Self::Ufw, Need::Kubelet) => format!("ufw allow {KUBELET_PORT}/tcp"),
             (Self::Ufw, Need::FromPods) => format!("ufw route allow in on {BRIDGE}"),
             (Self::Ufw, Need::ToPods) => format!("ufw route allow out on {BRIDGE}"),
             (Self::Iptables { program, chain }, need) => {
                 let matching = match need {
-                    Need::Kubelet => "-p tcp --dport 10250".to_owned(),
+                    Need::Kubelet => format!("-p tcp --dport {KUBELET_PORT}"),
                     Need::FromPods => format!("-i {BRIDGE}"),
                     Need::ToPods => format!("-o {BRIDGE}"),
                 };
@@ -206,7 +209,7 @@ impl Guard {
             }
             (Self::Nft { family, table, chain }, need) => {
                 let matching = match need {
-                    Need::Kubelet => "tcp dport 10250".to_owned(),
+                    Need::Kubelet => format!("tcp dport {KUBELET_PORT}"),
                     Need::FromPods => format!("iifname {BRIDGE}"),
                     Need::ToPods => format!("oifname {BRIDGE}"),
                 };
@@ -215,6 +218,14 @@ impl Guard {
         };
         vec![command]
     }
+}
+
+fn kubelet_shut() -> String {
+    format!("lets nobody in to the kubelet's port {KUBELET_PORT}/tcp: kubectl logs and exec would not work")
+}
+
+fn pods_shut() -> String {
+    format!("forwards no packets of pods, where they are at the bridge {BRIDGE}")
 }
 
 /// A version of the Internet Protocol, as the filters name it.
@@ -240,11 +251,6 @@ const V6: Family = Family {
     legacy: ["ip6tables-legacy", "ip6tables"],
     legacy_tables: "/proc/net/ip6_tables_names",
 };
-
-const KUBELET_SHUT: &str =
-    "lets nobody in to the kubelet's port 10250/tcp: kubectl logs and exec would not work";
-
-const PODS_SHUT: &str = "forwards no packets of pods, where they are at the bridge cni0";
 
 const FIREWALLD_TO_PODS: [&str; 4] = [
     "--new-policy=to-pods",

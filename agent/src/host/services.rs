@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use self::judge::{Seen, SeenUnit};
 use self::probes::Probes;
 use self::record::Record;
-use super::cri::{Cri, Unserved};
+use super::cri::{Cri, answered};
 use super::survey;
 use super::units::{UnitState, Units, UnitsError};
 use crate::files::Tree;
@@ -149,18 +149,9 @@ impl NodeServices {
                 units.push(self.seen_unit(name, state, said));
             }
         }
-        let asked = async {
-            let line = Cri::reach(Path::new(&expected.socket)).await;
-            let mut line = line.map_err(|_| Unserved::Silent)?;
-            match line.conditions().await {
-                Ok(conditions) => Ok(conditions),
-                Err(status) => Err(line.unserved(&status).await),
-            }
-        };
-        let conditions = tokio::time::timeout(ANSWER, asked).await;
         Seen {
             units,
-            runtime: conditions.unwrap_or(Err(Unserved::Silent)),
+            runtime: answered(Path::new(&expected.socket), ANSWER, Cri::conditions).await,
             inotify: survey::sysctl(Path::new("/proc"), survey::INOTIFY_INSTANCES),
             network_files: judge::network_files(),
             api: self.probes.api(),

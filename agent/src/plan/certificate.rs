@@ -4,10 +4,11 @@
 
 use std::time::SystemTime;
 
+use berth_program::pem;
 use zeroize::Zeroizing;
 
 use super::{Plan, Step, directory};
-use crate::credential::{Credential, pem};
+use crate::credential::Credential;
 
 /// Where the kubelet finds its certificate and key (kubeadm's layout).
 pub(super) const CURRENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
@@ -46,8 +47,9 @@ fn file_name(credential: &Credential) -> String {
 
 /// Certificates, leaf first, then the key: the order that kubelets write.
 fn bundle(credential: &Credential) -> Zeroizing<Vec<u8>> {
-    let key = pem("PRIVATE KEY", credential.key());
-    let chain: String = credential.chain().iter().map(|der| pem("CERTIFICATE", der).to_string()).collect();
+    let key = pem::encode(pem::PRIVATE_KEY, credential.key());
+    let chain: String =
+        credential.chain().iter().map(|der| pem::encode(pem::CERTIFICATE, der).to_string()).collect();
     let mut bundle = Zeroizing::new(Vec::with_capacity(chain.len() + key.len()));
     bundle.extend_from_slice(chain.as_bytes());
     bundle.extend_from_slice(key.as_bytes());

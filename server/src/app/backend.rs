@@ -229,6 +229,7 @@ fn objects(
         namespace: kubernetes.namespace.clone(),
         redemptions: metrics.queue(Queue::Redemptions, Some(usual.queue)),
         events: metrics.queue(Queue::Events, Some(cluster::kube::MOST_EVENTS_WAITING)),
+        told: metrics.events(),
         ..usual
     };
     let store = Kube::start(api.client.clone(), settings, Arc::clone(clock));

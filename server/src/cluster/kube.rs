@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_domain::timestamp::Timestamp;
-use berth_telemetry::metrics::QueueMeter;
+use berth_telemetry::metrics::{EventMeter, QueueMeter};
 use kube::Client;
 use tokio_util::task::TaskTracker;
 
@@ -70,6 +70,8 @@ pub struct Settings {
     pub redemptions: QueueMeter,
     /// What counts the Events that wait, [`MOST_EVENTS_WAITING`] at most.
     pub events: QueueMeter,
+    /// What counts what becomes of Events.
+    pub told: EventMeter,
 }
 
 impl Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             clean_every: Duration::from_secs(60),
             redemptions: QueueMeter::default(),
             events: QueueMeter::default(),
+            told: EventMeter::default(),
         }
     }
 }

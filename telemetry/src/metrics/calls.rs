@@ -1,12 +1,13 @@
-//! What the server asks of others: the signer, and the API server.
+//! What the server asks of others: the signer, and the API server, which also takes Events.
 
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{ApiKind, ApiOutcome, ApiVerb, Labels, Metrics, SignerKind};
+use super::{ApiKind, ApiOutcome, ApiVerb, EventOutcome, Labels, Metrics, SignerKind, stem};
 use crate::names::{label, metric};
 use crate::phase::Outcome;
 
@@ -17,19 +18,28 @@ type Durations<const N: usize> = Family<Labels<N>, Histogram, CallBuckets>;
 pub(super) struct Calls {
     signer: Durations<2>,
     api: ApiMeter,
+    events: Family<Labels<1>, Counter>,
 }
 
 impl Calls {
     /// Nothing asked yet. The series of a verb and a kind come with their first call: most
     /// pairs never meet.
     pub(super) fn register(to: &mut Registry) -> Self {
-        let calls = Self { signer: Family::new_with_constructor(CallBuckets), api: ApiMeter::default() };
+        let calls = Self {
+            signer: Family::new_with_constructor(CallBuckets),
+            api: ApiMeter::default(),
+            events: Family::default(),
+        };
         to.register(metric::SIGNER_DURATION, "How long signing took", calls.signer.clone());
         to.register(
             metric::APISERVER_DURATION,
             "How long the API server took to answer",
             calls.api.0.clone(),
         );
+        to.register(stem(metric::EVENTS), "Events for kubectl describe", calls.events.clone());
+        for outcome in EventOutcome::ALL {
+            drop(calls.events.get_or_create(&[(label::OUTCOME, outcome.as_str())]));
+        }
         calls
     }
 }
@@ -49,6 +59,19 @@ impl Metrics {
     #[must_use]
     pub fn apiserver(&self) -> ApiMeter {
         self.calls.api.clone()
+    }
+
+    /// The meter of Events.
+    #[must_use]
+    pub fn events(&self) -> EventMeter {
+        let counter = |outcome: EventOutcome| {
+            self.calls.events.get_or_create_owned(&[(label::OUTCOME, outcome.as_str())])
+        };
+        EventMeter {
+            written: counter(EventOutcome::Written),
+            dropped: counter(EventOutcome::Dropped),
+            failed: counter(EventOutcome::Failed),
+        }
     }
 }
 
@@ -121,6 +144,25 @@ const fn called(verb: ApiVerb, kind: ApiKind, outcome: ApiOutcome) -> Labels<3> 
     [(label::VERB, verb.as_str()), (label::KIND, kind.as_str()), (label::OUTCOME, outcome.as_str())]
 }
 
+/// Counts what became of Events. Cheap to clone; by default for nobody.
+#[derive(Clone, Debug, Default)]
+pub struct EventMeter {
+    written: Counter,
+    dropped: Counter,
+    failed: Counter,
+}
+
+impl EventMeter {
+    /// This became of so many Events.
+    pub fn became(&self, outcome: EventOutcome, events: u64) {
+        match outcome {
+            EventOutcome::Written => self.written.inc_by(events),
+            EventOutcome::Dropped => self.dropped.inc_by(events),
+            EventOutcome::Failed => self.failed.inc_by(events),
+        };
+    }
+}
+
 #[derive(Clone, Debug)]
 struct CallBuckets;
 
@@ -165,5 +207,19 @@ mod tests {
         let other = "berth_apiserver_request_duration_seconds_count{verb=\"update\",kind=\"nodejoins\",\
                      outcome=\"unreachable\"} 0";
         assert!(text.lines().any(|found| found == other), "{text}");
+    }
+
+    #[test]
+    fn events_are_counted_by_what_became_of_them() {
+        let metrics = Metrics::new("1");
+        let meter = metrics.events();
+        meter.became(EventOutcome::Written, 1);
+        meter.became(EventOutcome::Dropped, 3);
+        EventMeter::default().became(EventOutcome::Failed, 1);
+        let text = metrics.encode();
+        for (outcome, count) in [("written", 1), ("dropped", 3), ("failed", 0)] {
+            let line = format!("berth_events_total{{outcome=\"{outcome}\"}} {count}");
+            assert!(text.lines().any(|found| found == line), "missing {line}\n{text}");
+        }
     }
 }

@@ -226,3 +226,15 @@ label_values! {
         Failed = "failed",
     }
 }
+
+label_values! {
+    /// What became of Events for `kubectl describe`.
+    EventOutcome {
+        /// The API server has them.
+        Written = "written",
+        /// There was no room in the queue, or in the memory of what was said.
+        Dropped = "dropped",
+        /// The API server did not take them.
+        Failed = "failed",
+    }
+}

@@ -94,12 +94,16 @@ fn unfit() -> HostFacts {
     }
 }
 
+fn result(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> CheckResult {
+    check(id, facts, policy).unwrap_or_else(|| panic!("no fact tells of {id}"))
+}
+
 fn outcome(id: CheckId, facts: &HostFacts, policy: &CheckPolicy) -> Outcome {
-    check(id, facts, policy).outcome
+    result(id, facts, policy).outcome
 }
 
 fn diagnosis(id: CheckId, facts: &HostFacts) -> Diagnosis {
-    check(id, facts, &CheckPolicy::default()).diagnosis.unwrap_or_else(|| panic!("{id} has nothing to say"))
+    result(id, facts, &CheckPolicy::default()).diagnosis.unwrap_or_else(|| panic!("{id} has nothing to say"))
 }
 
 #[test]
@@ -211,10 +215,10 @@ fn below_a_directory_only_what_a_join_stumbles_over_is_fatal() {
 fn an_ignored_failure_is_a_warning_and_stays_visible() {
     let policy =
         CheckPolicy { ignore: ignored("swap, LEFTOVERS").expect("two checks"), ..CheckPolicy::default() };
-    let swap = check(CheckId::Swap, &unfit(), &policy);
+    let swap = result(CheckId::Swap, &unfit(), &policy);
     assert_eq!((swap.outcome, swap.ignored), (Outcome::Warning, false), "the profile decides");
     assert_eq!(swap.diagnosis.map(|why| why.code()), Some(Code::SwapOn));
-    let leftovers = check(CheckId::Leftovers, &unfit(), &policy);
+    let leftovers = result(CheckId::Leftovers, &unfit(), &policy);
     assert_eq!((leftovers.outcome, leftovers.ignored), (Outcome::Warning, true));
     assert_eq!(outcome(CheckId::DiskSpace, &unfit(), &policy), Outcome::Failed);
     assert_eq!(ignored("all").map(|ids| ids.len()), Ok(CheckId::ALL.len()));
@@ -233,15 +237,24 @@ fn a_runtime_that_does_not_speak_cri_is_told_from_none() {
     let in_state =
         |state| HostFacts { runtimes: vec![Runtime { state, ..fit().runtimes.remove(0) }], ..fit() };
     let told =
-        |facts: &HostFacts| check(CheckId::Cri, facts, &CheckPolicy::default()).told.unwrap_or_default();
+        |facts: &HostFacts| result(CheckId::Cri, facts, &CheckPolicy::default()).told.unwrap_or_default();
     assert!(told(&in_state(RuntimeState::CriDisabled)).contains("CRI plugin switched off"));
     let mut failed = in_state(RuntimeState::CriDisabled);
     failed.runtimes[0].problem = Some("no such runtime".to_owned());
-    let found = check(CheckId::Cri, &failed, &CheckPolicy::default());
+    let found = result(CheckId::Cri, &failed, &CheckPolicy::default());
     assert_eq!(found.diagnosis.map(|why| why.code()), Some(Code::CriFailed));
     assert_eq!(found.outcome, Outcome::Warning, "the profile decides whether it matters");
     assert!(told(&in_state(RuntimeState::Silent)).contains("/run/containerd/containerd.sock"));
     assert!(told(&unfit()).contains("/run/crio/crio.sock"), "every known socket is named");
+}
+
+#[test]
+fn each_check_is_told_once_by_facts_or_by_programs() {
+    let mut told: Vec<CheckId> =
+        run(&fit(), &CheckPolicy::default()).into_iter().map(|result| result.id).collect();
+    told.push(firewall(&Firewall::default()).id);
+    told.sort_unstable();
+    assert_eq!(told, CheckId::ALL);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! containerd/api/services/introspection/v1/introspection.proto), with the fields that
 //! are read here.
 
+use std::path::Path;
+use std::time::Duration;
+
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::phase::Phase;
 use tonic::Status;
@@ -20,9 +23,26 @@ pub(in crate::host) enum Unserved {
     Failed(String),
 }
 
+/// Asks the runtime behind a socket, for `patience` at most; where CRI gives no answer,
+/// it is asked why.
+pub(in crate::host) async fn answered<A>(
+    socket: &Path,
+    patience: Duration,
+    question: impl AsyncFnOnce(&mut Cri) -> Result<A, Status>,
+) -> Result<A, Unserved> {
+    let asked = async {
+        let mut line = Cri::reach(socket).await.map_err(|_| Unserved::Silent)?;
+        match question(&mut line).await {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(line.unserved(&status).await),
+        }
+    };
+    tokio::time::timeout(patience, asked).await.unwrap_or(Err(Unserved::Silent))
+}
+
 impl Cri {
     /// What is behind an answer that is none.
-    pub(in crate::host) async fn unserved(&mut self, status: &Status) -> Unserved {
+    async fn unserved(&mut self, status: &Status) -> Unserved {
         if !is_disabled(status) {
             return Unserved::Silent;
         }

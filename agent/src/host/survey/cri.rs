@@ -7,7 +7,7 @@ use berth_domain::facts::{Runtime, RuntimeState, bounds};
 use futures_util::future::join_all;
 
 use super::{Roots, read};
-use crate::host::cri::{Cri, Unserved};
+use crate::host::cri::{Cri, Unserved, answered};
 
 /// How long a runtime may take to answer.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -19,15 +19,7 @@ pub(super) async fn ask_all(roots: &Roots, runtimes: Vec<Runtime>) -> Vec<Runtim
 
 async fn ask(roots: &Roots, mut runtime: Runtime) -> Runtime {
     let socket = read::below(&roots.live, &runtime.socket);
-    let asked = async {
-        let mut line = Cri::reach(&socket).await.map_err(|_| Unserved::Silent)?;
-        match line.version().await {
-            Ok(answer) => Ok(answer),
-            Err(status) => Err(line.unserved(&status).await),
-        }
-    };
-    let answer = tokio::time::timeout(DEADLINE, asked).await;
-    match answer.unwrap_or(Err(Unserved::Silent)) {
+    match answered(&socket, DEADLINE, Cri::version).await {
         Ok((name, version)) => {
             runtime.state = RuntimeState::Answers;
             runtime.version = Some(bounds::text(&version));

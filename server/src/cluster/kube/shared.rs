@@ -53,7 +53,7 @@ impl Shared {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> (Self, super::told::Stories) {
-        let (told, stories) = Told::new(settings.events.clone());
+        let (told, stories) = Told::new(settings.events.clone(), settings.told.clone());
         let shared = Self {
             calls,
             clock,

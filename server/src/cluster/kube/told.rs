@@ -2,14 +2,13 @@
 //! refused, on a Node that joined. Best effort, bounded, each said once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_domain::join::{Decision, Entry, Event as Said, State};
 use berth_domain::phase::Phase;
 use berth_domain::timestamp::Timestamp;
-use berth_telemetry::metrics::{QueueMeter, Queued};
+use berth_telemetry::metrics::{EventMeter, EventOutcome, QueueMeter, Queued};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -17,6 +16,7 @@ use k8s_openapi::jiff;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::calls::{CallError, Failure};
 use super::objects::{NodeJoin, Story};
@@ -27,18 +27,27 @@ use crate::ports::chain;
 pub(super) struct Told {
     queue: mpsc::Sender<(Event, Queued)>,
     meter: QueueMeter,
-    /// How many found no room since that was last said.
-    left_out: AtomicU64,
+    outcomes: EventMeter,
+    lost: Mutex<Lost>,
     said: Mutex<HashMap<(String, String), Instant>>,
+}
+
+/// What was lost since that was last told.
+#[derive(Debug, Default)]
+struct Lost {
+    dropped: u64,
+    /// The newest answer that Events may not be written.
+    denied: Option<String>,
+    told: Option<Instant>,
 }
 
 /// What is to be written, each counted as waiting until it is.
 pub(super) type Stories = mpsc::Receiver<(Event, Queued)>;
 
 impl Told {
-    pub(super) fn new(meter: QueueMeter) -> (Self, Stories) {
+    pub(super) fn new(meter: QueueMeter, outcomes: EventMeter) -> (Self, Stories) {
         let (queue, stories) = mpsc::channel(MOST_EVENTS_WAITING);
-        (Self { queue, meter, left_out: AtomicU64::new(0), said: Mutex::default() }, stories)
+        (Self { queue, meter, outcomes, lost: Mutex::default(), said: Mutex::default() }, stories)
     }
 
     /// Tells how a join stands, if that is worth an Event and was not said lately.
@@ -76,33 +85,69 @@ impl Told {
 
     fn push(&self, event: Event) {
         if self.queue.try_send((event, self.meter.enter())).is_err() {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.dropped(1);
         }
     }
 
-    /// Says how many were left out, if any: joins themselves miss nothing by it.
-    fn own_up(&self) {
-        let left_out = self.left_out.swap(0, Ordering::Relaxed);
-        if left_out > 0 {
-            tracing::warn!(
-                left_out,
-                most = MOST_EVENTS_WAITING,
-                "more Events waited than are kept; the record has all"
-            );
+    fn dropped(&self, events: usize) {
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        self.outcomes.became(EventOutcome::Dropped, events);
+        let mut lost = self.lost();
+        lost.dropped = lost.dropped.saturating_add(events);
+    }
+
+    fn answered(&self, reason: Option<String>, answer: Result<Event, Failure>) {
+        match answer {
+            Ok(_) => return self.outcomes.became(EventOutcome::Written, 1),
+            Err(Failure::Error(error @ CallError::Denied(_))) => self.lost().denied = Some(chain(&error)),
+            Err(_) => tracing::debug!(reason, "an Event could not be written"),
         }
+        self.outcomes.became(EventOutcome::Failed, 1);
+    }
+
+    /// Tells now and then what was lost, if anything: joins themselves miss nothing by it.
+    fn own_up(&self, now: Instant) {
+        let Some(Lost { dropped, denied, .. }) = self.untold(now) else { return };
+        if dropped > 0 {
+            let most = MOST_EVENTS_WAITING;
+            tracing::warn!(dropped, most, "more Events came than are kept; the record has all");
+        }
+        if let Some(error) = denied {
+            tracing::warn!(error, "Events may not be written; the record has all");
+        }
+    }
+
+    /// What was lost and is to be told now: none, if something was a moment ago.
+    fn untold(&self, now: Instant) -> Option<Lost> {
+        let mut lost = self.lost();
+        let is_due = lost.told.is_none_or(|last| now.duration_since(last) >= OWNED_UP_EVERY);
+        if !is_due || (lost.dropped == 0 && lost.denied.is_none()) {
+            return None;
+        }
+        Some(std::mem::replace(&mut *lost, Lost { told: Some(now), ..Lost::default() }))
     }
 
     fn is_fresh(&self, object: &str, reason: &str) -> bool {
         let now = Instant::now();
+        let news = (object.to_owned(), reason.to_owned());
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = said.get_mut(&news) {
+            return now.duration_since(std::mem::replace(last, now)) >= SAID_AGAIN;
+        }
         if said.len() >= MOST_SAID {
             said.retain(|_, at| now.duration_since(*at) < SAID_AGAIN);
         }
+        // What cannot be remembered would be said again and again.
         if said.len() >= MOST_SAID {
+            self.dropped(1);
             return false;
         }
-        let last = said.insert((object.to_owned(), reason.to_owned()), now);
-        last.is_none_or(|last| now.duration_since(last) >= SAID_AGAIN)
+        said.insert(news, now);
+        true
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,23 +155,26 @@ impl Told {
 pub(super) async fn write(shared: Arc<Shared>, mut stories: Stories) {
     let api: Api<Event> = Api::namespaced(shared.calls.client.clone(), NAMESPACE);
     let how = PostParams::default();
-    let write = async |event: Event| match shared.calls.asked(|| api.create(&how, &event)).await {
-        Err(Failure::Error(error @ CallError::Denied(_))) => {
-            tracing::warn!(reason = event.reason, error = %chain(&error), "an Event may not be written");
-        }
-        Err(_) => tracing::debug!(reason = event.reason, "an Event could not be written"),
-        Ok(_) => {}
+    let told = &shared.told;
+    let write = async |event: Event| {
+        let answer = shared.calls.asked(|| api.create(&how, &event)).await;
+        told.answered(event.reason, answer);
+        told.own_up(Instant::now());
     };
+    // What was lost last is told also when nothing more comes.
+    let mut quiet = tokio::time::interval(OWNED_UP_EVERY);
+    quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let event = tokio::select! {
             () = shared.stop.cancelled() => break,
+            _ = quiet.tick() => {
+                told.own_up(Instant::now());
+                continue;
+            }
             event = stories.recv() => event,
         };
         let Some((event, _queued)) = event else { return };
         write(event).await;
-        if stories.is_empty() {
-            shared.told.own_up();
-        }
     }
     let rest = async {
         while let Ok((event, _queued)) = stories.try_recv() {
@@ -134,7 +182,10 @@ pub(super) async fn write(shared: Arc<Shared>, mut stories: Stories) {
         }
     };
     // Best effort, as all of it.
-    let _ = tokio::time::timeout(shared.settings.patience, rest).await;
+    if tokio::time::timeout(shared.settings.patience, rest).await.is_err() {
+        told.dropped(stories.len());
+    }
+    told.own_up(Instant::now());
 }
 
 struct News {
@@ -211,19 +262,98 @@ pub const MOST_EVENTS_WAITING: usize = 4_096;
 const MOST_SAID: usize = 8_192;
 const SAID_AGAIN: Duration = Duration::from_secs(600);
 
+/// How often it is told at most that some were lost.
+const OWNED_UP_EVERY: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use berth_program::clock::ManualClock;
+    use berth_telemetry::metrics::Metrics;
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::super::Settings;
+    use super::super::calls::Calls;
     use super::*;
 
     #[test]
-    fn what_finds_no_room_is_counted_once() {
-        let (told, stories) = Told::new(QueueMeter::default());
+    fn what_finds_no_room_is_counted_and_told_once_a_minute() {
+        let metrics = Metrics::new("1");
+        let (told, stories) = Told::new(QueueMeter::default(), metrics.events());
+        let now = Instant::now();
+        assert!(told.untold(now).is_none(), "nothing is lost");
         for _ in 0..MOST_EVENTS_WAITING + 3 {
             told.push(Event::default());
         }
         assert_eq!(stories.len(), MOST_EVENTS_WAITING, "a storm's worth waits");
-        assert_eq!(told.left_out.load(Ordering::Relaxed), 3);
-        told.own_up();
-        assert_eq!(told.left_out.load(Ordering::Relaxed), 0, "said once");
+        assert!(counts(&metrics, "dropped", 3), "{}", metrics.encode());
+        let dropped = |at| told.untold(at).map(|lost| lost.dropped);
+        assert_eq!(dropped(now), Some(3), "the first loss is told at once");
+        told.push(Event::default());
+        assert_eq!(dropped(now + OWNED_UP_EVERY / 2), None, "not again within the minute");
+        assert_eq!(dropped(now + OWNED_UP_EVERY), Some(1), "and each loss once");
+        assert_eq!(dropped(now + 3 * OWNED_UP_EVERY), None);
+        assert!(counts(&metrics, "dropped", 4), "{}", metrics.encode());
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_is_left_out_and_counted() {
+        let metrics = Metrics::new("1");
+        let (told, _stories) = Told::new(QueueMeter::default(), metrics.events());
+        for number in 0..MOST_SAID {
+            assert!(told.is_fresh(&format!("n{number}"), "Joined"));
+        }
+        assert!(!told.is_fresh("n0", "Joined"), "it was said");
+        assert!(counts(&metrics, "dropped", 0), "nothing is lost by that");
+        assert!(!told.is_fresh("late", "Joined"));
+        assert!(counts(&metrics, "dropped", 1), "{}", metrics.encode());
+    }
+
+    #[tokio::test]
+    async fn what_the_api_server_says_of_events_is_counted() {
+        for (code, outcome, is_denied) in
+            [(201, "written", false), (503, "failed", false), (403, "failed", true)]
+        {
+            let metrics = Metrics::new("1");
+            let (client, settings) = (answering(code), settings(&metrics));
+            let calls = Calls::new(client, settings.namespace.clone(), settings.patience);
+            let (shared, stories) =
+                Shared::new(calls, settings, Arc::new(ManualClock::at(Timestamp::from_millis(5))));
+            let shared = Arc::new(shared);
+            shared.told.push(Event::default());
+            shared.stop.cancel();
+            write(Arc::clone(&shared), stories).await;
+            assert!(counts(&metrics, outcome, 1), "{code}: {}", metrics.encode());
+            assert_eq!(shared.told.lost().told.is_some(), is_denied, "{code}: a missing right is told");
+        }
+    }
+
+    fn counts(metrics: &Metrics, outcome: &str, events: u64) -> bool {
+        let line = format!("berth_events_total{{outcome=\"{outcome}\"}} {events}");
+        metrics.encode().lines().any(|found| found == line)
+    }
+
+    fn settings(metrics: &Metrics) -> Settings {
+        Settings { told: metrics.events(), ..Settings::default() }
+    }
+
+    /// An API server that answers each Event with this status.
+    fn answering(code: u16) -> Client {
+        let service = tower::service_fn(move |_: http::Request<Body>| async move {
+            let body = if code == 201 {
+                json!({ "kind": "Event", "apiVersion": "events.k8s.io/v1", "metadata": { "name": "e" } })
+            } else {
+                json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                    "code": code, "reason": "Forbidden", "message": "words",
+                })
+            };
+            let answer = http::Response::builder().status(code);
+            Ok::<_, Infallible>(answer.body(Body::from(body.to_string().into_bytes())).expect("an answer"))
+        });
+        Client::new(service, "default")
     }
 }

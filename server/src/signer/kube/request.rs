@@ -19,7 +19,6 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
 use crate::join::authorization::Authorized;
-use crate::trust::pem_of;
 
 /// The signer of kubelets' client certificates.
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -252,7 +251,7 @@ fn denier(request: &CertificateSigningRequest) -> String {
 
 /// As the API wants it.
 fn pem(der: &[u8]) -> String {
-    pem_of("CERTIFICATE REQUEST", der)
+    berth_program::pem::encode(berth_program::pem::CERTIFICATE_REQUEST, der).to_string()
 }
 
 /// A request that somebody has denied.
