@@ -113,7 +113,8 @@ impl Told {
             tracing::warn!(dropped, most, "more Events came than are kept; the record has all");
         }
         if let Some(error) = denied {
-            tracing::warn!(error, "Events may not be written; the record has all");
+            // In it is the rule to add, as it is to be written.
+            tracing::warn!(error = %error, "Events may not be written; the record has all");
         }
     }
 
@@ -263,7 +264,7 @@ const MOST_SAID: usize = 8_192;
 const SAID_AGAIN: Duration = Duration::from_secs(600);
 
 /// How often it is told at most that some were lost.
-const OWNED_UP_EVERY: Duration = Duration::from_secs(60);
+const OWNED_UP_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -280,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_finds_no_room_is_counted_and_told_once_a_minute() {
+    fn what_finds_no_room_is_counted_and_told_now_and_then() {
         let metrics = Metrics::new("1");
         let (told, stories) = Told::new(QueueMeter::default(), metrics.events());
         let now = Instant::now();
@@ -293,7 +294,7 @@ mod tests {
         let dropped = |at| told.untold(at).map(|lost| lost.dropped);
         assert_eq!(dropped(now), Some(3), "the first loss is told at once");
         told.push(Event::default());
-        assert_eq!(dropped(now + OWNED_UP_EVERY / 2), None, "not again within the minute");
+        assert_eq!(dropped(now + OWNED_UP_EVERY / 2), None, "not again so soon");
         assert_eq!(dropped(now + OWNED_UP_EVERY), Some(1), "and each loss once");
         assert_eq!(dropped(now + 3 * OWNED_UP_EVERY), None);
         assert!(counts(&metrics, "dropped", 4), "{}", metrics.encode());
