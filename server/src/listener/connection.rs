@@ -140,8 +140,8 @@ async fn greet(
     let began = Instant::now();
     // Nagle's delay would cost each answer up to 40 ms; without the option it still works.
     let _ = stream.set_nodelay(true);
-    // What comes is answered at once, and the answer acknowledges it (RFC 9293 3.8.6.3): a
-    // segment for the acknowledgement alone costs as much as the answer's.
+    // What comes is answered at once, and the answer acknowledges it (RFC 9293 3.8.6.3):
+    // one for itself would be a segment more.
     let _ = stream.set_quickack(false);
     let (client, slot) =
         timeout(front.limits.handshake, open(front, address, &mut stream)).await.map_err(late)??;

@@ -1,6 +1,6 @@
 //! How joins are kept: a join is the sum of its entries, so its row is written when it
 //! begins, ends, or has many entries behind it, and read with those it lacks. To write
-//! the row anew with each entry was a third of what a join cost the store.
+//! the row anew with each entry is four rows more for each join.
 
 use berth_domain::join::{Entry, JoinId, JoinRecord};
 use rusqlite::{Connection, Params, Row};
