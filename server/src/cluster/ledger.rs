@@ -147,9 +147,12 @@ pub(super) trait JoinLedger {
     /// Drops the oldest unproven joins beyond `most`, with their entries.
     fn prune_unproven(&mut self, most: usize) -> Stored<()>;
 
-    /// Drops proven joins that ended before a moment, and the oldest of those
-    /// that ended beyond `most`; never one that a node still names.
-    fn prune_finished(&mut self, before: Timestamp, most: usize) -> Stored<()>;
+    /// Drops proven joins that ended before a moment; never one that a node still names.
+    fn prune_finished_before(&mut self, before: Timestamp) -> Stored<()>;
+
+    /// Drops the oldest proven joins that ended beyond `most`, which takes a look at each;
+    /// never one that a node still names.
+    fn prune_finished_beyond(&mut self, most: usize) -> Stored<()>;
 }
 
 /// Nodes, bans and facts within a transaction.

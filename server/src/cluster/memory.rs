@@ -186,6 +186,17 @@ impl State {
         self.entries.retain(|entry| !gone.contains(&entry.join));
     }
 
+    /// Ids of the joins that redeemed a token and ended, the latest updated first.
+    fn finished(&self) -> Vec<JoinId> {
+        self.by_update(|record| joins::is_proven(record) && joins::is_finished(record))
+    }
+
+    /// Drops joins, but none that a node still names.
+    fn drop_unnamed(&mut self, mut gone: Vec<JoinId>) {
+        gone.retain(|id| self.nodes.values().all(|node| node.join != *id));
+        self.drop_joins(&gone);
+    }
+
     /// Ids of the joins that match, the latest updated first.
     fn by_update(&self, matches: impl Fn(&JoinRecord) -> bool) -> Vec<JoinId> {
         let mut found: Vec<_> = self.joins.values().filter(|(_, record)| matches(record)).collect();
@@ -262,14 +273,16 @@ impl JoinLedger for State {
         Ok(())
     }
 
-    fn prune_finished(&mut self, before: Timestamp, most: usize) -> Stored<()> {
-        let finished = self.by_update(|record| joins::is_proven(record) && joins::is_finished(record));
-        let old = |id: &JoinId| self.joins.get(id).is_some_and(|(_, record)| record.updated < before);
-        let named = |id: &JoinId| self.nodes.values().any(|node| node.join == *id);
-        let gone =
-            finished.into_iter().enumerate().filter(|(place, id)| (*place >= most || old(id)) && !named(id));
-        let gone: Vec<JoinId> = gone.map(|(_, id)| id).collect();
-        self.drop_joins(&gone);
+    fn prune_finished_before(&mut self, before: Timestamp) -> Stored<()> {
+        let mut gone = self.finished();
+        gone.retain(|id| self.joins.get(id).is_some_and(|(_, record)| record.updated < before));
+        self.drop_unnamed(gone);
+        Ok(())
+    }
+
+    fn prune_finished_beyond(&mut self, most: usize) -> Stored<()> {
+        let gone = self.finished().into_iter().skip(most).collect();
+        self.drop_unnamed(gone);
         Ok(())
     }
 }
@@ -318,5 +331,15 @@ impl NodeLedger for State {
     fn drop_ban(&mut self, machine: MachineId) -> Stored<()> {
         self.bans.remove(&machine);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_joins_that_ended_the_oldest_go() {
+        joins::check_that_the_oldest_go(&mut State::default());
     }
 }

@@ -240,15 +240,21 @@ impl JoinLedger for Book {
         )
     }
 
-    fn prune_finished(&mut self, before: Timestamp, most: usize) -> Stored<()> {
+    fn prune_finished_before(&mut self, before: Timestamp) -> Stored<()> {
+        self.prune_joins(
+            "DELETE FROM joins WHERE proven = 1 AND finished = 1 AND updated < ?1
+             AND NOT EXISTS (SELECT 1 FROM nodes WHERE join_id = joins.id)",
+            [before.millis()],
+        )
+    }
+
+    fn prune_finished_beyond(&mut self, most: usize) -> Stored<()> {
         self.prune_joins(
             "DELETE FROM joins WHERE number IN (
-                SELECT number FROM joins WHERE proven = 1 AND finished = 1 AND updated < ?1
-                UNION SELECT number FROM (
-                    SELECT number FROM joins WHERE proven = 1 AND finished = 1
-                    ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?2))
+                SELECT number FROM joins WHERE proven = 1 AND finished = 1
+                ORDER BY updated DESC, number DESC LIMIT -1 OFFSET ?1)
              AND NOT EXISTS (SELECT 1 FROM nodes WHERE join_id = joins.id)",
-            (before.millis(), count(most)),
+            [count(most)],
         )
     }
 }
@@ -343,4 +349,20 @@ fn text(kind: &'static str, document: &impl Serialize) -> Stored<String> {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::embedded::schema;
+    use crate::cluster::verbs::joins::check_that_the_oldest_go;
+
+    #[test]
+    fn of_too_many_joins_that_ended_the_oldest_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("berth.db");
+        schema::prepare(&path).expect("a file");
+        let store = schema::writer(&path).expect("a store");
+        check_that_the_oldest_go(&mut Book::new(store, Arc::default(), Arc::default()));
+    }
 }

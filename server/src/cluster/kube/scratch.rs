@@ -107,7 +107,11 @@ impl JoinLedger for Scratch<'_> {
         Ok(())
     }
 
-    fn prune_finished(&mut self, _before: Timestamp, _most: usize) -> Stored<()> {
+    fn prune_finished_before(&mut self, _before: Timestamp) -> Stored<()> {
+        Ok(())
+    }
+
+    fn prune_finished_beyond(&mut self, _most: usize) -> Stored<()> {
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use crate::cluster::ledger::{JoinLedger, Stored};
 /// The most joins that never redeemed a token.
 pub const MOST_UNPROVEN: usize = 1_000;
 
-/// The most joins that redeemed a token and ended.
+/// The most joins that redeemed a token and ended; on a store of the server's own some more,
+/// until they are looked for again.
 pub const MOST_FINISHED: usize = 10_000;
 
 /// How long a join that ended is kept.
@@ -47,7 +48,10 @@ pub(in crate::cluster) fn record<L: JoinLedger + ?Sized>(
     }
     // By the sequence number, so that replicas on one store share the work.
     if sequence % PRUNE_EVERY == 0 {
-        ledger.prune_finished(now.before(FINISHED_KEPT), MOST_FINISHED)?;
+        ledger.prune_finished_before(now.before(FINISHED_KEPT))?;
+    }
+    if sequence % COUNT_EVERY == 0 {
+        ledger.prune_finished_beyond(MOST_FINISHED)?;
     }
     Ok(())
 }
@@ -113,3 +117,26 @@ const fn repeatable(event: &Event) -> Option<Code> {
 const REPEATED_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 const MOST_UNPROVEN_ENTRIES: usize = 32;
 const PRUNE_EVERY: i64 = 256;
+
+/// Dearer than to look for old ones: where ten thousand are kept, it looks at as many.
+const COUNT_EVERY: i64 = 4_096;
+
+/// What a ledger does of which joins ended that are too many.
+#[cfg(test)]
+pub(in crate::cluster) fn check_that_the_oldest_go(ledger: &mut impl JoinLedger) {
+    use berth_domain::phase::Phase;
+    let id = |letter: &str| -> JoinId { format!("j-{}", letter.repeat(16)).parse().expect("a join id") };
+    let mut keep = |letter, at, state| {
+        let mut record = JoinRecord::begin(id(letter), Timestamp::from_millis(at));
+        record.reached.push((Phase::Authentication, record.started));
+        record.state = state;
+        ledger.keep_join(record).expect("kept");
+    };
+    keep("a", 1, State::Running);
+    keep("b", 4, State::Ended);
+    keep("c", 2, State::Ended);
+    keep("d", 3, State::Ended);
+    ledger.prune_finished_beyond(2).expect("pruned");
+    let kept = ["a", "b", "c", "d"].map(|letter| ledger.join(id(letter)).expect("an answer").is_some());
+    assert_eq!(kept, [true, true, false, true], "the oldest that ended goes, and it alone");
+}
