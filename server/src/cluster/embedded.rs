@@ -58,7 +58,7 @@ impl Default for Settings {
         Self {
             queue: 4_096,
             group: 128,
-            window: Duration::from_millis(5),
+            window: Duration::from_millis(8),
             patience: Duration::from_secs(5),
             heard_every: Duration::from_secs(2),
             poll: Duration::from_millis(100),
