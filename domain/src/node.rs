@@ -16,6 +16,10 @@ use crate::timestamp::Timestamp;
 /// The period over which certificates of one name are counted.
 pub const QUOTA_PERIOD: Duration = Duration::from_secs(3600);
 
+/// Where a kubelet serves the API server unless it is told otherwise
+/// (kubernetes/kubernetes, pkg/cluster/ports).
+pub const KUBELET_PORT: u16 = 10_250;
+
 /// A certificate that the server has authorized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

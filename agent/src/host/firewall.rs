@@ -13,10 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth_domain::facts::HostFacts;
+use berth_domain::node::KUBELET_PORT;
 
 use self::chains::{Need, Table};
 use super::program;
-use super::survey::{self, KUBELET_PORT};
+use super::survey;
 use crate::plan::BRIDGE;
 
 /// How long a filter may take to list its rules.

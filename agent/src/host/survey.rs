@@ -27,7 +27,6 @@ pub(in crate::host) use images::archives;
 pub use installed::installed;
 pub(in crate::host) use kernel::{INOTIFY_INSTANCES, sysctl};
 pub(in crate::host) use node::{KUBELETS, SOCKETS, program};
-pub(in crate::host) use ports::KUBELET_PORT;
 pub(in crate::host) use read::{find, lines};
 pub use storage::STATE_DIRECTORY;
 pub use versions::Versions;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::facts::{Directory, HostFacts, Leftover, Owner, Runtime, RuntimeState};
+use berth_domain::node::KUBELET_PORT;
 use berth_domain::phase::Phase;
 use berth_domain::quantity::Quantity;
 
@@ -78,11 +79,11 @@ pub(super) fn tool(facts: &HostFacts, any_of: &[&str], package: &'static str) ->
 }
 
 pub(super) fn kubelet_port(facts: &HostFacts, _: &CheckPolicy) -> Verdict {
-    let Some(port) = facts.ports.iter().find(|port| port.port == survey::KUBELET_PORT) else {
-        return Verdict::Good(vec![("port", survey::KUBELET_PORT.to_string())]);
+    let Some(port) = facts.ports.iter().find(|port| port.port == KUBELET_PORT) else {
+        return Verdict::Good(vec![("port", KUBELET_PORT.to_string())]);
     };
     let holder = port.holder.as_ref().map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
-    Verdict::Bad(found(Code::PortTaken).with("port", survey::KUBELET_PORT).with("holder", holder))
+    Verdict::Bad(found(Code::PortTaken).with("port", KUBELET_PORT).with("holder", holder))
 }
 
 /// Looks at the fullest of the directories that pods and images fill.

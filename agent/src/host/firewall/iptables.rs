@@ -1,7 +1,8 @@
 //! iptables' rules of the table `filter`, as `iptables -S` prints them (iptables(8)).
 
+use berth_domain::node::KUBELET_PORT;
+
 use super::chains::{Chain, Condition, Hook, Rule, Table, Verdict};
-use crate::host::survey::KUBELET_PORT;
 
 /// The table of a listing.
 pub(super) fn table(lister: &'static str, family: &str, listed: &str) -> Table {

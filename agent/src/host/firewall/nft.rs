@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use berth_domain::node::KUBELET_PORT;
 use serde_json::Value;
 
 use super::chains::{Chain, Condition, Hook, Rule, Table, Verdict};
-use crate::host::survey::KUBELET_PORT;
 
 /// The tables of a listing that filter IP; nothing, if it is none.
 pub(super) fn tables(listed: &str) -> Option<Vec<Table>> {

@@ -7,14 +7,12 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use berth_domain::facts::{Holder, ListeningPort, bounds};
+use berth_domain::node::KUBELET_PORT;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::{Roots, read};
-
-/// Where the kubelet serves the API server.
-pub(in crate::host) const KUBELET_PORT: u16 = 10250;
 
 /// The kubelet's health and server ports, and kube-proxy's health port.
 const PORTS: [u16; 3] = [10248, KUBELET_PORT, 10256];

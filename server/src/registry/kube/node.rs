@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::join::JoinId;
 use berth_domain::labels::JOINING_TAINT;
-use berth_domain::node::NodeRecord;
+use berth_domain::node::{KUBELET_PORT, NodeRecord};
 use berth_domain::phase::Phase;
 use berth_domain::pods::PodRoute;
 use ipnet::IpNet;
@@ -28,9 +28,6 @@ const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 
 /// The kind of address by which nodes of one network reach each other.
 const INTERNAL: &str = "InternalIP";
-
-/// Where a kubelet listens unless it is told otherwise (k/k pkg/cluster/ports).
-const KUBELET_PORT: u16 = 10_250;
 
 /// Put on and taken away as the Ready condition says (k/k pkg/controller/nodelifecycle).
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
