@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use berth_domain::identity::NodeIdentity;
 use berth_domain::name::PoolName;
+use berth_program::pem;
 use data_encoding::BASE64;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -58,7 +59,7 @@ impl Client {
             "kind": "CertificateSigningRequest",
             "metadata": {"generateName": "csr-"},
             "spec": {
-                "request": BASE64.encode(pem(&request).as_bytes()),
+                "request": encoded(&request),
                 "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
                 "usages": ["digital signature", "client auth"],
             },
@@ -147,11 +148,9 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer} in {object}"))
 }
 
-pub(crate) fn pem(der: &[u8]) -> String {
-    format!(
-        "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
-        BASE64.encode(der)
-    )
+/// A request as the API takes it: PEM, and that in base64.
+pub(crate) fn encoded(request: &[u8]) -> String {
+    BASE64.encode(pem::encode(pem::CERTIFICATE_REQUEST, request).as_bytes())
 }
 
 /// The API server's `Retry-After`.

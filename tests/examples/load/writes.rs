@@ -6,12 +6,12 @@
 use anyhow::{Context as _, Result};
 use berth_domain::identity::NodeIdentity;
 use berth_domain::name::PoolName;
-use data_encoding::{BASE64, Specification};
+use data_encoding::Specification;
 use rcgen::KeyPair;
 use serde_json::json;
 
 use crate::machine::request_of;
-use crate::plain::{Client, Line, REQUESTS, pem, text, whole};
+use crate::plain::{Client, Line, REQUESTS, encoded, text, whole};
 
 /// Makes the object of machine `number`, and writes its status.
 pub(crate) async fn two_writes(client: &Client, mut line: Line, number: usize) -> Result<()> {
@@ -46,7 +46,7 @@ pub(crate) async fn one_request(client: &Client, mut line: Line, number: usize) 
             "labels": { "app.kubernetes.io/managed-by": "berth" },
         },
         "spec": {
-            "request": BASE64.encode(pem(&request).as_bytes()),
+            "request": encoded(&request),
             "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
             "usages": ["digital signature", "client auth"],
             "expirationSeconds": 3600,
