@@ -340,6 +340,6 @@ mod tests {
 
     #[test]
     fn of_too_many_joins_that_ended_the_oldest_go() {
-        joins::check_that_the_oldest_go(&mut State::default());
+        joins::tests::the_oldest_that_ended_go(&mut State::default());
     }
 }

@@ -355,7 +355,7 @@ fn count(number: usize) -> i64 {
 mod tests {
     use super::*;
     use crate::cluster::embedded::schema;
-    use crate::cluster::verbs::joins::check_that_the_oldest_go;
+    use crate::cluster::verbs::joins::tests::the_oldest_that_ended_go;
 
     #[test]
     fn of_too_many_joins_that_ended_the_oldest_go() {
@@ -363,6 +363,6 @@ mod tests {
         let path = directory.path().join("berth.db");
         schema::prepare(&path).expect("a file");
         let store = schema::writer(&path).expect("a store");
-        check_that_the_oldest_go(&mut Book::new(store, Arc::default(), Arc::default()));
+        the_oldest_that_ended_go(&mut Book::new(store, Arc::default(), Arc::default()));
     }
 }

@@ -121,22 +121,5 @@ const PRUNE_EVERY: i64 = 256;
 /// Dearer than to look for old ones: where ten thousand are kept, it looks at as many.
 const COUNT_EVERY: i64 = 4_096;
 
-/// What a ledger does of which joins ended that are too many.
 #[cfg(test)]
-pub(in crate::cluster) fn check_that_the_oldest_go(ledger: &mut impl JoinLedger) {
-    use berth_domain::phase::Phase;
-    let id = |letter: &str| -> JoinId { format!("j-{}", letter.repeat(16)).parse().expect("a join id") };
-    let mut keep = |letter, at, state| {
-        let mut record = JoinRecord::begin(id(letter), Timestamp::from_millis(at));
-        record.reached.push((Phase::Authentication, record.started));
-        record.state = state;
-        ledger.keep_join(record).expect("kept");
-    };
-    keep("a", 1, State::Running);
-    keep("b", 4, State::Ended);
-    keep("c", 2, State::Ended);
-    keep("d", 3, State::Ended);
-    ledger.prune_finished_beyond(2).expect("pruned");
-    let kept = ["a", "b", "c", "d"].map(|letter| ledger.join(id(letter)).expect("an answer").is_some());
-    assert_eq!(kept, [true, true, false, true], "the oldest that ended goes, and it alone");
-}
+pub(in crate::cluster) mod tests;
