@@ -1,6 +1,7 @@
 //! The keys and certificates of a cluster, made offline and laid out as kubeadm
 //! does in /etc/kubernetes/pki: a CA for the cluster, one for etcd, one for the
-//! front proxy, and the pair that signs service accounts' tokens.
+//! front proxy, and the pair that signs service accounts' tokens. All keys are RSA with
+//! 2048 bits, kubeadm's default (`encryptionAlgorithm`).
 
 use std::fs;
 use std::io::Write as _;
@@ -14,7 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize,
 };
 use time::OffsetDateTime;
 
@@ -69,7 +70,7 @@ impl Pki {
         pki.put("etcd/server", &serving("etcd", here.clone(), &etcd)?)?;
         pki.put("etcd/peer", &serving("etcd", here, &etcd)?)?;
         pki.put("apiserver-etcd-client", &client("kube-apiserver-etcd-client", &[], YEAR, &etcd)?)?;
-        let accounts = KeyPair::generate().context("making the service accounts' key")?;
+        let accounts = key().context("making the service accounts' key")?;
         keep(&folder.join("sa.key"), &accounts.serialize_pem())?;
         keep(&folder.join("sa.pub"), &accounts.public_key_pem())?;
         Ok(pki)
@@ -87,7 +88,7 @@ impl Pki {
         self.path("ca.crt")
     }
 
-    /// The cluster CA's key: PKCS#8 PEM, ECDSA P-256.
+    /// The cluster CA's key: PKCS#8 PEM.
     #[must_use]
     pub fn ca_key(&self) -> PathBuf {
         self.path("ca.key")
@@ -144,7 +145,7 @@ fn authority(folder: &Path, file: &str, name: &str) -> Result<(Issuer<'static, K
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().with_context(|| format!("making the key of {name}"))?;
+    let key = key().with_context(|| format!("making the key of {name}"))?;
     let certificate =
         params.self_signed(&key).with_context(|| format!("making the certificate of {name}"))?;
     keep(&folder.join(format!("{file}.crt")), &certificate.pem())?;
@@ -169,12 +170,16 @@ fn client(user: &str, groups: &[&str], lasts: Duration, issuer: &Issuer<'_, KeyP
 }
 
 fn signed(name: &str, mut params: CertificateParams, issuer: &Issuer<'_, KeyPair>) -> Result<Identity> {
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate().with_context(|| format!("making the key of {name}"))?;
+    let key = key().with_context(|| format!("making the key of {name}"))?;
     let certificate = params.signed_by(&key, issuer);
     let certificate = certificate.with_context(|| format!("signing the certificate of {name}"))?;
     Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+fn key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
 }
 
 /// Kubernetes reads the user from CN and the groups from O.
