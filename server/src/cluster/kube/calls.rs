@@ -1,12 +1,14 @@
 //! Every call to the API server goes through here: with a deadline, its outcome
 //! sorted into what the callers tell apart, and its failures remembered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::core::ClusterResourceScope;
+use kube::core::object::HasStatus;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -125,10 +127,15 @@ impl Calls {
         self.asked(|| api.replace(&name, &how, object)).await
     }
 
-    /// Writes the status, if the object is still the one that was read.
-    pub(super) async fn replace_status<K: Kind>(&self, object: &K) -> Result<K, Failure> {
+    /// Writes the status, if the object is still the one that was read. Of all else the
+    /// API server keeps what it has, so that nothing else is sent for it to parse.
+    pub(super) async fn replace_status<K>(&self, object: &K) -> Result<K, Failure>
+    where
+        K: Kind + HasStatus<Status: Serialize + Sync>,
+    {
         let (api, name, how) = (self.api::<K>(), object.name_any(), PostParams::default());
-        self.asked(|| api.replace_status(&name, &how, object)).await
+        let status = StatusAlone::of(object);
+        self.asked(|| api.replace_subresource("status", &name, &how, &status)).await
     }
 
     /// Deletes the object, if it is still as it was read.
@@ -195,6 +202,32 @@ impl Calls {
     fn answered(&self) {
         if let Some(lasted) = self.outage.succeeded() {
             tracing::info!(lasted = ?lasted, "the API server answers again");
+        }
+    }
+}
+
+/// What a write of a status says.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusAlone<'a, S> {
+    api_version: Cow<'static, str>,
+    kind: Cow<'static, str>,
+    metadata: ObjectMeta,
+    status: Option<&'a S>,
+}
+
+impl<'a, S> StatusAlone<'a, S> {
+    fn of<K: Kind + HasStatus<Status = S>>(object: &'a K) -> Self {
+        Self {
+            api_version: K::api_version(&()),
+            kind: K::kind(&()),
+            metadata: ObjectMeta {
+                name: object.meta().name.clone(),
+                uid: object.uid(),
+                resource_version: object.resource_version(),
+                ..ObjectMeta::default()
+            },
+            status: object.status(),
         }
     }
 }
