@@ -328,9 +328,9 @@ impl JoinRecord {
         }
     }
 
-    /// Takes one event into account.
+    /// Takes one event into account. One that became known late moves nothing back.
     pub fn take(&mut self, entry: &Entry) {
-        self.updated = entry.at;
+        self.updated = self.updated.max(entry.at);
         if entry.node.is_some() {
             self.node.clone_from(&entry.node);
         }
@@ -423,6 +423,15 @@ mod tests {
         assert_eq!(record.state, State::Waiting { why, since: Timestamp::from_millis(10) });
         record.take(&entry(30, Event::Approved { by: "alice".to_owned() }));
         assert_eq!(record.state, State::Running);
+    }
+
+    #[test]
+    fn what_becomes_known_late_moves_nothing_back() {
+        let mut record = JoinRecord::begin(id(), Timestamp::from_millis(0));
+        record.take(&entry(30, Event::Ready));
+        let (not_before, not_after) = (Timestamp::from_millis(0), Timestamp::from_millis(90));
+        record.take(&entry(10, Event::Issued { serial: "0a".to_owned(), not_before, not_after }));
+        assert_eq!((&record.state, record.updated), (&State::Ready, Timestamp::from_millis(30)));
     }
 
     #[test]

@@ -218,6 +218,22 @@ async fn a_join_is_explained_by_its_id_and_by_its_nodes_name() {
 }
 
 #[tokio::test]
+async fn a_story_is_told_as_it_happened() {
+    let desk = Desk::open();
+    let join = desk.bound("n1").await;
+    let after = |seconds| desk.clock.now().after(Duration::from_secs(seconds));
+    let issued = Event::Issued { serial: "0a".to_owned(), not_before: after(0), not_after: after(60) };
+    // Another replica's signer was heard of after the node had registered.
+    for (event, at) in [(Event::Registered, after(2)), (issued, after(1))] {
+        desk.cluster.record(join, None, event, at).await.expect("memory");
+    }
+    let request = v1::ExplainJoinRequest { join: join.to_string() };
+    let told = desk.joins().await.explain_join(request).await.expect("it is known").into_inner();
+    let kinds: Vec<String> = told.events.into_iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, ["redeemed", "authorized", "issued", "registered"]);
+}
+
+#[tokio::test]
 async fn only_a_join_that_waits_for_it_is_decided_and_once() {
     let desk = Desk::open();
     let mut joins = desk.joins().await;

@@ -80,7 +80,9 @@ impl JoinService for Desk {
             return Ok(Response::new(v1::ExplainJoinResponse { join: Some(join), events: Vec::new() }));
         }
         let record = self.find(asked).await?;
-        let entries = self.cluster.entries(Some(record.id), 0, MOST_EVENTS).await.map_err(status)?;
+        let mut entries = self.cluster.entries(Some(record.id), 0, MOST_EVENTS).await.map_err(status)?;
+        // What another replica saw may be known here late; a story is told as it happened.
+        entries.sort_by_key(|entry| entry.at);
         Ok(Response::new(v1::ExplainJoinResponse {
             join: Some(self.as_it_stands(&record)),
             events: entries.iter().map(event_to_wire).collect(),
