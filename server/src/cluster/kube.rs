@@ -80,6 +80,12 @@ impl Settings {
     pub(in crate::cluster::kube) const fn progress_behind(&self) -> Duration {
         self.behind.saturating_mul(PROGRESS)
     }
+
+    /// How much later it is written what the cluster's signer has made: its request keeps
+    /// it for an hour, and the next step takes it along.
+    pub(in crate::cluster::kube) const fn issued_behind(&self) -> Duration {
+        self.behind.saturating_mul(ISSUED)
+    }
 }
 
 impl Default for Settings {
@@ -104,6 +110,9 @@ impl Default for Settings {
 
 /// How many times longer than a wait a step that a join has passed may go unwritten.
 pub const PROGRESS: u32 = 3;
+
+/// How many times longer than a wait a certificate may go unrecorded.
+const ISSUED: u32 = 30;
 
 /// One replica's part of the backend.
 pub struct Kube {

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::Backend;
-use crate::fixtures::{binding, claim, facts, join, later, name, now, origin, token};
+use crate::fixtures::{binding, claim, facts, join, later, name, now, origin, soon, token};
 use crate::kubernetes::World;
 use crate::tokens::race;
 
@@ -101,6 +101,45 @@ async fn a_fast_join_takes_few_calls() {
         })
         .collect();
     assert_eq!(joined, [(Some("Joined"), origin(&minted.id).trace_id.as_deref())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_seen_at_once_and_takes_no_status_of_its_own() {
+    let Some(world) = World::fresh().await else { return };
+    let kube =
+        world.replica_with(Settings { behind: Duration::from_millis(20), ..Settings::default() }).await;
+    let mut audit = world.cluster().audit_from_now().expect("an audit log");
+    let mut statuses = async |most: usize| {
+        let calls = calls(audit.events().expect("a readable log"));
+        let statuses = calls.iter().filter(|call| *call == "update nodejoins/status").count();
+        assert_eq!(statuses, most, "{calls:?}");
+    };
+    kube.bind(&binding("n1", "m1", "k1"), now()).await.expect("a free name");
+    let seen = ["get", "nodejoin", "n1", "-o", "jsonpath={.status.phase} {.status.state}"];
+    assert_eq!(world.kubectl(&seen), "authorization Running");
+    // The step of another is written, and it came later.
+    kube.bind(&binding("n2", "m2", "k2"), now()).await.expect("a free name");
+    let profile = Digest::of(b"profile");
+    kube.observe(&name("n2"), Observation::Configured { profile }, later(2)).await.expect("observed");
+    let status = async |node: &str| world.joins().get(node).await.expect("it is there").status;
+    soon("the step is seen", async || status("n2").await.is_some_and(|status| status.join_id.is_some()))
+        .await;
+    statuses(1).await;
+
+    world.kubectl(&["annotate", "nodejoin", "n1", "example.com/rack=7"]);
+    let issued = Observation::Issued { serial: "0b".repeat(16), not_before: now(), not_after: later(60) };
+    kube.observe(&name("n1"), issued, later(1)).await.expect("observed");
+    soon("what was signed is recorded", async || {
+        status("n1").await.is_some_and(|status| format!("{:?}", status.events).contains("0b0b"))
+    })
+    .await;
+    statuses(1).await;
+    let object = world.joins().get("n1").await.expect("it is there");
+    assert_eq!(
+        object.annotations().get("example.com/rack").map(String::as_str),
+        Some("7"),
+        "others' are kept"
+    );
 }
 
 /// `verb resource/subresource` of what was asked of Berth's kinds and more, watches left out.

@@ -33,6 +33,11 @@ impl Later {
         self.wake.notify_one();
     }
 
+    /// All that was due of a join is written.
+    pub(super) fn done(&self, id: JoinId) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
     /// Those whose time has come, and how long until the next.
     fn take(&self, most: usize) -> (Vec<JoinId>, Duration) {
         let now = Instant::now();

@@ -76,16 +76,18 @@ impl Shared {
     /// Notes what was observed of a node.
     pub(super) async fn observe(&self, name: &NodeName, what: Observation, now: Timestamp) -> Answer<()> {
         self.look_for_node(name, None).await.map_err(|error| self.calls.unavailable(OBSERVE, error))?;
-        let (join, is_progress) = {
+        let (join, pace) = {
             let mut view = self.view();
             // What is not Ready on its way to Ready is progress; afterwards it is news.
             let was_ready = view.node(name).is_some_and(|node| matches!(node.readiness, Readiness::Ready));
-            let is_progress = match &what {
-                Observation::Issued { .. }
-                | Observation::Configured { .. }
-                | Observation::Registered { .. } => true,
-                Observation::NotReady { .. } => !was_ready,
-                Observation::Ready | Observation::Heard => false,
+            let settings = &self.settings;
+            let pace = match &what {
+                Observation::Issued { .. } => Some(settings.issued_behind()),
+                Observation::Configured { .. } | Observation::Registered { .. } => {
+                    Some(settings.progress_behind())
+                }
+                Observation::NotReady { .. } => (!was_ready).then(|| settings.progress_behind()),
+                Observation::Ready | Observation::Heard => None,
             };
             let mut scratch = Scratch::over(&view);
             nodes::observe(&mut scratch, name, what, now).map_err(|problem| problem.during(OBSERVE.words))?;
@@ -103,12 +105,12 @@ impl Shared {
             for entry in changes.entries {
                 view.note(entry);
             }
-            (join.filter(|_| is_news), is_progress)
+            (join.filter(|_| is_news), pace)
         };
         let Some(join) = join else { return Ok(()) };
         self.tell();
-        if is_progress {
-            self.later.within(join, self.settings.progress_behind());
+        if let Some(pace) = pace {
+            self.later.within(join, pace);
             return Ok(());
         }
         self.written(join, OBSERVE).await

@@ -60,7 +60,11 @@ impl Shared {
             match written {
                 Ok(object) => {
                     self.take_join(object);
-                    self.later.within(wanted.join, self.settings.progress_behind());
+                    self.later.done(wanted.join);
+                    let is_whole = matches!(next_step(&self.view(), wanted.join), Step::Done);
+                    if !is_whole {
+                        self.later.within(wanted.join, self.settings.progress_behind());
+                    }
                     return Ok(plan.node);
                 }
                 Err(Failure::Conflict | Failure::Missing) => {

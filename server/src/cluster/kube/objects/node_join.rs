@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 use berth_domain::identity::{MachineId, SpkiHash};
-use berth_domain::join::{Decision, Event, JoinId, Origin};
+use berth_domain::join::{Decision, Event, JoinId, Origin, State};
 use berth_domain::labels::Labels;
 use berth_domain::name::{NodeName, PoolName};
 use berth_domain::node::CertificateTerms;
@@ -173,19 +173,20 @@ pub enum ToldEvent {
     Whole(JoinEvent),
 }
 
-/// How a join stands.
+/// How a join stands. Until it is written, the API server says the default: who holds a
+/// name was authorized, and nothing is known to stop it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+#[schemars(extend("x-kubernetes-map-type" = "atomic", "default" = unwritten()))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeJoinStatus {
     /// The generation that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The join that this speaks of: the name may have passed to a newer one of
-    /// the same machine.
-    #[serde(rename = "joinID")]
-    #[schemars(schema_with = "schema::join_id")]
-    pub join_id: JoinId,
+    /// the same machine. None as long as it is the default.
+    #[serde(default, rename = "joinID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::maybe_join_id")]
+    pub join_id: Option<JoinId>,
     /// The last number among the spec's events that this includes.
     #[serde(default)]
     pub taken: i64,
@@ -226,8 +227,9 @@ pub struct NodeJoinStatus {
     #[schemars(schema_with = "schema::reached")]
     pub reached: BTreeMap<Phase, Timestamp>,
     /// When it last changed.
-    #[schemars(schema_with = "schema::moment")]
-    pub updated: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::maybe_moment")]
+    pub updated: Option<Timestamp>,
     /// How its node stands: `Bound`, `Registered`, `Ready` or `NotReady`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "readiness")]
@@ -248,11 +250,16 @@ pub struct NodeJoinStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The newest events, oldest first, as JSON; of those that the spec has, their
-    /// number.
+    /// The newest events as JSON, in the order in which they became known; of those that
+    /// the spec has, their number.
     #[serde(default, with = "text::items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::events")]
     pub events: Vec<ToldEvent>,
+}
+
+/// A status before anybody wrote one.
+fn unwritten() -> serde_json::Value {
+    serde_json::json!({ "phase": Phase::Authorization, "state": State::Running.as_str() })
 }
 
 fn state(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

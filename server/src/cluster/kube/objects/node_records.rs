@@ -97,7 +97,7 @@ impl NodeJoin {
             decision: status.decision.clone(),
             started: self.spec.started,
             reached: status.reached.iter().map(|(phase, at)| (*phase, *at)).collect(),
-            updated: status.updated,
+            updated: status.updated.unwrap_or(self.spec.started),
         }
     }
 
@@ -182,7 +182,7 @@ impl Story {
         });
         let mut status = NodeJoinStatus {
             observed_generation: standing.metadata.generation,
-            join_id: join.id,
+            join_id: Some(join.id),
             taken: standing.spec.events.last().map_or(0, |last| last.number).max(standing.taken()),
             node: join.node.clone(),
             phase: join.phase,
@@ -194,7 +194,7 @@ impl Story {
             diagnosis: why.cloned(),
             decision: join.decision.clone(),
             reached: join.reached.iter().copied().collect(),
-            updated: join.updated,
+            updated: Some(join.updated),
             readiness: readiness.map(|readiness| readiness.as_str().to_owned()),
             not_ready,
             last_seen: self.node.as_ref().map(|node| node.last_seen),
@@ -240,7 +240,7 @@ impl NodeJoin {
 
     /// Its status, where it speaks of this very join.
     fn own_status(&self) -> Option<&NodeJoinStatus> {
-        self.status.as_ref().filter(|status| status.join_id == self.spec.join_id)
+        self.status.as_ref().filter(|status| status.join_id == Some(self.spec.join_id))
     }
 
     /// Whether its status does not say yet what its spec decided.
@@ -248,7 +248,14 @@ impl NodeJoin {
     pub fn is_behind(&self) -> bool {
         let own = self.own_status();
         let decided = self.spec.approval.is_some() && own.is_none_or(|status| status.decision.is_none());
-        decided || own.is_none() || self.spec.events.iter().any(|event| event.number > self.taken())
+        let untold = self.spec.events.iter().any(|event| event.number > self.taken());
+        decided || ((own.is_none() || untold) && !self.is_first())
+    }
+
+    /// Whether the status that nobody wrote says how a join stands that has just got
+    /// its name.
+    fn is_first(&self) -> bool {
+        self.spec.node.is_some() && self.status.as_ref().is_none_or(|status| status.join_id.is_none())
     }
 
     /// The last number among the spec's events that the status of this very join
@@ -328,7 +335,9 @@ fn decided(metadata: &ObjectMeta) -> Timestamp {
 fn state_of(status: &NodeJoinStatus) -> State {
     let why = || status.diagnosis.clone().unwrap_or_else(|| Diagnosis::new(Code::Unexplained, status.phase));
     match status.state.as_str() {
-        "Waiting" => State::Waiting { why: why(), since: status.since.unwrap_or(status.updated) },
+        "Waiting" => {
+            State::Waiting { why: why(), since: status.since.or(status.updated).unwrap_or_default() }
+        }
         "Ready" => State::Ready,
         "Refused" => State::Refused { why: why() },
         "Ended" => State::Ended,

@@ -146,6 +146,38 @@ fn what_the_spec_decided_counts_before_the_status_is_written() {
 }
 
 #[test]
+fn what_the_api_server_says_of_a_bound_join_needs_no_writing() {
+    let said = NodeJoin::crd().spec.versions[0]
+        .schema
+        .as_ref()
+        .and_then(|schema| {
+            schema.open_api_v3_schema.as_ref()?.properties.as_ref()?.get("status")?.default.clone()
+        })
+        .expect("a status that nobody wrote has a default");
+    let said: NodeJoinStatus = serde_json::from_value(said.0).expect("a status");
+    let story = story();
+    let authorized = &story.entries[2..3];
+    let mut unapproved = story.clone();
+    unapproved.join = JoinRecord::begin(story.join.id, at(1));
+    unapproved.join.take(&authorized[0]);
+    let object = NodeJoin::new("n1", unapproved.spec(authorized, None));
+    let shown = NodeJoin { status: Some(said.clone()), ..object.clone() };
+    assert_eq!(shown.story(), object.story(), "it adds nothing");
+    let join = object.story().expect("a node's name").join;
+    assert_eq!((said.phase, said.state.as_str()), (join.phase, join.state.as_str()), "and it is true");
+    assert!(!object.is_behind() && !shown.is_behind());
+
+    let approved = NodeJoin::new("n1", story.spec(&story.entries[1..3], None));
+    assert!(approved.is_behind(), "it does not say who approved");
+    let unbound = Story { node: None, ..story.clone() };
+    assert!(NodeJoin::new("j", unbound.spec(&[], None)).is_behind(), "it says too much of who has no name");
+    let mut renewed = NodeJoin::new("n1", story.spec(&story.entries[..3], None));
+    renewed.status = Some(story.status(&renewed));
+    renewed.spec = story.spec(authorized, Some(&renewed));
+    assert!(renewed.is_behind(), "one that was written says what comes later too");
+}
+
+#[test]
 fn an_event_is_said_once_and_none_is_lost_between_two_writes() {
     let mut story = story();
     let mut object = NodeJoin::new("n1", story.spec(&story.entries[..3], None));
