@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::machine::Fleet;
 use crate::meter::Spread;
 use crate::plain::Client;
-use crate::writes::{one_request, two_writes};
+use crate::writes::{Besides, write};
 
 /// Which machines, and how many of them at a time.
 #[derive(Args)]
@@ -94,9 +94,8 @@ impl Plain {
 }
 
 impl Plain {
-    /// Two writes for each machine, and nothing behind them; `and_ask`: a request that
-    /// is approved besides.
-    pub(crate) async fn only_write(self, and_ask: bool) -> Result<()> {
+    /// An object is made for each machine, and nobody stands behind it.
+    pub(crate) async fn only_write(self, besides: Besides) -> Result<()> {
         let ca = std::fs::read(&self.ca).context("reading the API server's CA")?;
         let client = Arc::new(Client::new(self.api, &ca, self.token)?);
         let line = client.line().await?;
@@ -105,10 +104,7 @@ impl Plain {
                 let (client, line) = (Arc::clone(&client), line.clone());
                 async move {
                     let began = Instant::now();
-                    if and_ask {
-                        one_request(&client, line.clone(), number).await?;
-                    }
-                    two_writes(&client, line, number).await?;
+                    write(&client, line, number, besides).await?;
                     Ok((began.elapsed(), ()))
                 }
             })

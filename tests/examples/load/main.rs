@@ -29,6 +29,7 @@ use crate::floor::Floor;
 use crate::machine::{Fleet, Node};
 use crate::meter::{Cpu, Spread, per, resident, sleep_until_quiet};
 use crate::rounds::{Leg, Rounds, crowd};
+use crate::writes::Besides;
 
 /// As Berth's server has it, which the bare one in this program is measured beside.
 #[global_allocator]
@@ -45,10 +46,12 @@ enum Task {
     Berth(cluster::Berth),
     /// Machines that ask the API server by themselves, by a bootstrap token.
     Plain(cluster::Plain),
-    /// Two writes of the smallest object for each machine, with nothing behind them.
-    Writes(cluster::Plain),
+    /// The smallest object made for each machine, with nothing behind it.
+    Write(cluster::Plain),
+    /// The same, and its status written once.
+    Status(cluster::Plain),
     /// The same, and a request for a certificate that is made and approved.
-    Requests(cluster::Plain),
+    Request(cluster::Plain),
 }
 
 #[derive(Args)]
@@ -90,8 +93,9 @@ fn main() -> Result<()> {
         Task::BareServer(server) => server.run(),
         Task::Berth(options) => runtime.block_on(options.run()),
         Task::Plain(options) => runtime.block_on(options.run()),
-        Task::Writes(options) => runtime.block_on(options.only_write(false)),
-        Task::Requests(options) => runtime.block_on(options.only_write(true)),
+        Task::Write(options) => runtime.block_on(options.only_write(Besides::Nothing)),
+        Task::Status(options) => runtime.block_on(options.only_write(Besides::Status)),
+        Task::Request(options) => runtime.block_on(options.only_write(Besides::Request)),
     }
 }
 

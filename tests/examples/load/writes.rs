@@ -1,7 +1,7 @@
 //! The least that a node costs a cluster whose server keeps an object for each: the
-//! smallest NodeJoin is made, and its status written once; with the cluster's signer, a
-//! request for a certificate is made and approved besides. Over one connection for all,
-//! as a server's, and nobody watches.
+//! smallest NodeJoin is made; with the cluster's signer, a request for a certificate is
+//! made and approved besides. And what it costs to write the object's status later. Over
+//! one connection for all, as a server's, and nobody watches.
 
 use anyhow::{Context as _, Result};
 use berth_domain::identity::NodeIdentity;
@@ -13,28 +13,42 @@ use serde_json::json;
 use crate::machine::request_of;
 use crate::plain::{Client, Line, REQUESTS, encoded, text, whole};
 
-/// Makes the object of machine `number`, and writes its status.
-pub(crate) async fn two_writes(client: &Client, mut line: Line, number: usize) -> Result<()> {
+/// What is done for a machine besides its object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Besides {
+    Nothing,
+    /// The object's status is written once.
+    Status,
+    /// A request for a certificate is made and approved.
+    Request,
+}
+
+/// Makes the object of machine `number`, and what goes with it.
+pub(crate) async fn write(client: &Client, mut line: Line, number: usize, besides: Besides) -> Result<()> {
+    if besides == Besides::Request {
+        request(client, line.clone(), number).await?;
+    }
     let id = join_id(number)?;
-    let spec = json!({ "joinID": id, "started": MOMENT });
     let object = json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": "NodeJoin",
-        "metadata": { "name": id }, "spec": spec,
+        "metadata": { "name": id }, "spec": { "joinID": id, "started": MOMENT },
     });
     let path = format!("{NODE_JOINS}?{UNWARNED}");
     let made = whole(client.ask(&mut line, "POST", &path, object.to_string()).await?).await?;
-    let object = json!({
-        "apiVersion": "berth.dev/v1alpha1", "kind": "NodeJoin", "spec": spec,
-        "metadata": { "name": id, "resourceVersion": text(&made, "/metadata/resourceVersion")? },
-        "status": { "joinID": id, "phase": "authentication", "state": "Running", "updated": MOMENT },
-    });
-    let path = format!("{NODE_JOINS}/{id}/status?{UNWARNED}");
-    whole(client.ask(&mut line, "PUT", &path, object.to_string()).await?).await?;
+    if besides == Besides::Status {
+        let object = json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "NodeJoin",
+            "metadata": { "name": id, "resourceVersion": text(&made, "/metadata/resourceVersion")? },
+            "status": { "joinID": id, "phase": "authentication", "state": "Running", "updated": MOMENT },
+        });
+        let path = format!("{NODE_JOINS}/{id}/status?{UNWARNED}");
+        whole(client.ask(&mut line, "PUT", &path, object.to_string()).await?).await?;
+    }
     Ok(())
 }
 
 /// Makes a request for machine `number` with the marks of Berth's, and approves it.
-pub(crate) async fn one_request(client: &Client, mut line: Line, number: usize) -> Result<()> {
+async fn request(client: &Client, mut line: Line, number: usize) -> Result<()> {
     let name = format!("floor-{number}").parse().context("a node's name")?;
     let key = KeyPair::generate().context("a key")?;
     let request = request_of(&NodeIdentity { name, pool: PoolName::default() }, &key)?;

@@ -1,11 +1,11 @@
 //! `cargo xtask bench kubernetes`: what a node costs a cluster's control plane until
 //! it has its certificate. One cluster, one run: machines ask the API server by
 //! themselves, as a kubelet does; then as many come through Berth, with the cluster's
-//! signer and with Berth's own, as far as that, and with all that is recorded of it;
-//! and as floors, two writes of the smallest object for each, without and with a request
-//! that is approved. Legs alternate in rounds, and every cost is a ratio to the plain leg
-//! of its round. Whole joins, until the Node is Ready, are those of hollow nodes at the
-//! end ([`ready`]).
+//! signer and with Berth's own, as far as that, and with all that is recorded of it by
+//! then; and as floors, one write of the smallest object for each, by itself, with its
+//! status, and with a request that is approved. Legs alternate in rounds, and every cost
+//! is a ratio to the plain leg of its round. Whole joins, until the Node is Ready, are
+//! those of hollow nodes at the end ([`ready`]).
 
 mod calls;
 mod leg;
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     let account = cluster.account()?;
     let mut scene = Scene::new(&stage, &cluster, &load, &account, &seeded.token);
-    let mut books: [Book; 5] = std::array::from_fn(|_| Book::default());
+    let mut books: [Book; 6] = std::array::from_fn(|_| Book::default());
     let rounds = if options.rounds > 0 { options.rounds + 1 } else { 0 };
     for round in 0..rounds {
         for (flow, book) in Flow::MEASURED.into_iter().zip(&mut books) {
@@ -129,7 +129,7 @@ impl Book {
     }
 }
 
-fn report(books: &[Book; 5], options: &Options) {
+fn report(books: &[Book; 6], options: &Options) {
     let [plain, ..] = books;
     println!(
         "\nCPU of the control plane a certificate, us, {} nodes a leg, {} at a time, {} rounds, median [least-greatest], without what it spends idle",
@@ -164,7 +164,7 @@ fn report(books: &[Book; 5], options: &Options) {
     }
 }
 
-fn report_storms(books: &[Book; 5], storm: usize) {
+fn report_storms(books: &[Book; 6], storm: usize) {
     println!("\nCertificates a second, {storm} machines at once, generator and cluster on the same cores");
     for (flow, book) in Flow::ALL.into_iter().zip(books) {
         println!("{:<12} {:.1}", flow.name(), Spread::of(&book.storms));

@@ -22,12 +22,14 @@ pub(super) enum Flow {
     Kube,
     /// Through Berth, signed by Berth with the cluster's CA.
     Local,
-    /// Nobody comes: the smallest object for each machine is made, and its status
-    /// written once. No server that keeps its joins in objects can cost less.
-    Writes,
-    /// The same, and a request is made and approved by Berth's account, which
+    /// Nobody comes: the smallest object for each machine is made. No server that keeps
+    /// its joins in objects can cost less.
+    Write,
+    /// The same, and its status is written once, as a join's is when it goes on.
+    Status,
+    /// That object, and a request is made and approved by Berth's account, which
     /// kube-controller-manager signs.
-    Requests,
+    Request,
 }
 
 impl Flow {
@@ -35,23 +37,24 @@ impl Flow {
     pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Kube, Self::Local];
 
     /// Those whose CPU is measured.
-    pub(super) const MEASURED: [Self; 5] =
-        [Self::Plain, Self::Kube, Self::Local, Self::Writes, Self::Requests];
+    pub(super) const MEASURED: [Self; 6] =
+        [Self::Plain, Self::Kube, Self::Local, Self::Write, Self::Status, Self::Request];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Kube => "berth kube",
             Self::Local => "berth local",
-            Self::Writes => "two writes",
-            Self::Requests => "and a request",
+            Self::Write => "one write",
+            Self::Status => "and a status",
+            Self::Request => "and a request",
         }
     }
 
     /// The most of the plain flow's CPU that it may cost.
     pub(super) const fn aim(self) -> Option<f64> {
         match self {
-            Self::Plain | Self::Writes | Self::Requests => None,
+            Self::Plain | Self::Write | Self::Status | Self::Request => None,
             Self::Kube => Some(1.2),
             Self::Local => Some(0.5),
         }
@@ -102,7 +105,7 @@ impl<'a> Scene<'a> {
             vec!["--backend", "kubernetes", "--namespace", NAMESPACE, "--api-endpoint", &endpoint];
         words.extend(["--kubeconfig", &account]);
         match flow {
-            Flow::Plain | Flow::Writes | Flow::Requests => return Ok(None),
+            Flow::Plain | Flow::Write | Flow::Status | Flow::Request => return Ok(None),
             Flow::Kube => words.extend(["--signer", "kube"]),
             Flow::Local => {
                 words.extend(["--signer", "local", "--signer-certificate", &ca, "--signer-key", &key]);
@@ -124,7 +127,7 @@ impl<'a> Scene<'a> {
         let token = match flow {
             Flow::Kube | Flow::Local => self.stage.mint(&["--uses", &(nodes + WARM).to_string()])?,
             Flow::Plain => self.bootstrap.to_owned(),
-            Flow::Writes | Flow::Requests => self.cluster.account_token()?,
+            Flow::Write | Flow::Status | Flow::Request => self.cluster.account_token()?,
         };
         let processes = self.processes(server.as_ref())?;
         self.crowd(flow, &token, WARM, WARM, STAY)?;
@@ -137,7 +140,7 @@ impl<'a> Scene<'a> {
             Flow::Plain => {
                 user.starts_with("system:bootstrap:") || SIGNERS.iter().any(|name| user.ends_with(name))
             }
-            Flow::Kube | Flow::Local | Flow::Writes | Flow::Requests => user == ACCOUNT,
+            Flow::Kube | Flow::Local | Flow::Write | Flow::Status | Flow::Request => user == ACCOUNT,
         });
         let leg = Leg { spent, certificates, calls };
         drop(server);
@@ -149,10 +152,11 @@ impl<'a> Scene<'a> {
     fn crowd(&mut self, flow: Flow, token: &str, count: usize, in_flight: usize, stay: u64) -> Result<f64> {
         let mut generator = command(self.load);
         match flow {
-            Flow::Plain | Flow::Writes | Flow::Requests => {
+            Flow::Plain | Flow::Write | Flow::Status | Flow::Request => {
                 let what = match flow {
-                    Flow::Writes => "writes",
-                    Flow::Requests => "requests",
+                    Flow::Write => "write",
+                    Flow::Status => "status",
+                    Flow::Request => "request",
                     Flow::Plain | Flow::Kube | Flow::Local => "plain",
                 };
                 generator.args([what, "--api", &self.cluster.api().address().to_string()]);

@@ -28,7 +28,9 @@ pub(super) fn run(scene: &mut Scene<'_>, wanted: usize) -> Result<()> {
         let counting = Meter::at_rest(scene.processes(server.as_ref())?)?.start()?;
         let mut log = scene.cluster.audit_from_now()?;
         let (last, kubelets) = match flow {
-            Flow::Plain | Flow::Writes | Flow::Requests => by_themselves(scene, count, &counting)?,
+            Flow::Plain | Flow::Write | Flow::Status | Flow::Request => {
+                by_themselves(scene, count, &counting)?
+            }
             Flow::Kube | Flow::Local => through_berth(scene, flow, count, &counting)?,
         };
         let spent = last.spent.as_secs_f64() * 1e6 / last.ready as f64;
