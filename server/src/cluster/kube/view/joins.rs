@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord};
 use berth_domain::name::NodeName;
@@ -233,7 +234,11 @@ impl Held {
 fn follow(record: &mut JoinRecord, entry: &Entry) {
     let is_late = record.reached.iter().any(|(phase, at)| *phase > Phase::Authentication && *at >= entry.at);
     let Event::Redeemed { origin, .. } = &entry.event else {
-        record.take(entry);
+        let is_over = |why: &Diagnosis| why.phase() < record.phase && entry.at < record.updated;
+        // A wait that could not be written while the join went on at another replica.
+        if !matches!(&entry.event, Event::Waiting { why } if is_over(why)) {
+            record.take(entry);
+        }
         return;
     };
     if !is_late {

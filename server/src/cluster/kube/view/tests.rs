@@ -1,9 +1,11 @@
 //! The view against news that come late, twice, out of order or not at all.
 
+use berth_domain::diagnosis::{Code, Diagnosis};
 use berth_domain::identity::{MachineId, NodeIdentity, SpkiHash};
 use berth_domain::join::{Event, Origin};
 use berth_domain::name::PoolName;
 use berth_domain::node::CertificateTerms;
+use berth_domain::phase::Phase;
 
 use super::*;
 
@@ -128,6 +130,26 @@ fn a_late_beginning_fills_in_and_leads_nothing_back() {
     assert!(record.origin.is_some());
     assert_eq!(record.phase, berth_domain::phase::Phase::Authorization);
     assert_eq!(events(&view, "a"), 2);
+}
+
+#[test]
+fn a_wait_that_is_told_late_stops_nothing() {
+    let waiting = |code, phase, second| {
+        let event = Event::Waiting { why: Diagnosis::new(code, phase) };
+        Entry { sequence: 0, at: at(second), join: id("a"), node: Some(name()), event }
+    };
+    let mut bound = named("a", "u", 7);
+    let mut story = bound.story().expect("a node's name");
+    story.entries.push(Entry { event: Event::Ready, ..authorized("a", 5) });
+    story.join.take(&story.entries[1]);
+    bound.status = Some(story.status(&bound));
+    let mut view = View::default();
+    view.take_join(bound, at(9));
+    let state = |view: &View| view.join(id("a")).map(|join| join.state.as_str().to_owned());
+    assert!(view.note(waiting(Code::SignerUnavailable, Phase::Authorization, 4)), "it is part of the story");
+    assert_eq!(state(&view).as_deref(), Some("Ready"));
+    view.note(waiting(Code::StoreUnavailable, Phase::Registration, 6));
+    assert_eq!(state(&view).as_deref(), Some("Waiting"), "what comes after is news");
 }
 
 #[test]
