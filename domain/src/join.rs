@@ -328,7 +328,7 @@ impl JoinRecord {
         }
     }
 
-    /// Takes one event into account. One that became known late moves nothing back.
+    /// Takes one event into account. What becomes known late does not lead `updated` back.
     pub fn take(&mut self, entry: &Entry) {
         self.updated = self.updated.max(entry.at);
         if entry.node.is_some() {
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_known_late_moves_nothing_back() {
+    fn what_becomes_known_late_does_not_lead_the_last_change_back() {
         let mut record = JoinRecord::begin(id(), Timestamp::from_millis(0));
         record.take(&entry(30, Event::Ready));
         let (not_before, not_after) = (Timestamp::from_millis(0), Timestamp::from_millis(90));

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use berth_domain::diagnosis::Diagnosis;
 use berth_domain::facts::HostFacts;
 use berth_domain::join::{Entry, Event, JoinId, JoinRecord};
 use berth_domain::name::NodeName;
@@ -232,13 +231,16 @@ impl Held {
 /// Takes an event into a record that others may have led further meanwhile: what
 /// comes late fills in, and leads nothing back.
 fn follow(record: &mut JoinRecord, entry: &Entry) {
+    if let Event::Waiting { why } = &entry.event
+        && why.phase() < record.phase
+        && entry.at < record.updated
+    {
+        // It could not be written while the join went on at another replica.
+        return;
+    }
     let is_late = record.reached.iter().any(|(phase, at)| *phase > Phase::Authentication && *at >= entry.at);
     let Event::Redeemed { origin, .. } = &entry.event else {
-        let is_over = |why: &Diagnosis| why.phase() < record.phase && entry.at < record.updated;
-        // A wait that could not be written while the join went on at another replica.
-        if !matches!(&entry.event, Event::Waiting { why } if is_over(why)) {
-            record.take(entry);
-        }
+        record.take(entry);
         return;
     };
     if !is_late {
