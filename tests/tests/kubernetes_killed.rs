@@ -83,8 +83,11 @@ fn dies_at(world: &mut KubernetesWorld, relay: &Relay, write: usize, moment: Mom
     let requests = world.kubectl(&["get", "csr", "-o", "json"]);
     let requests: Value = serde_json::from_str(&requests).expect("JSON");
     let requests = requests["items"].as_array().cloned().unwrap_or_default();
-    let of_this =
-        |request: &&Value| request["metadata"]["annotations"]["berth.dev/join"] == explained["join"]["id"];
+    let id = explained["join"]["id"].as_str().expect("an id");
+    let of_this = |request: &&Value| {
+        let approval = &request["status"]["conditions"][0]["message"];
+        approval.as_str().is_some_and(|message| message.contains(id))
+    };
     assert_eq!(requests.iter().filter(of_this).count(), 1, "{name}: one request for one key");
     if died {
         world.servers[0].start_again();

@@ -148,7 +148,10 @@ fn text_of_wait(machine: &Machine, code: &str, value: &str) -> String {
 
 /// Berth's requests for certificates that are in the cluster.
 fn requests(world: &KubernetesWorld) -> Vec<Value> {
-    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-    let listed = world.get(&format!("{path}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dberth"));
-    listed.and_then(|listed| listed["items"].as_array().cloned()).unwrap_or_default()
+    let listed = world.get("/apis/certificates.k8s.io/v1/certificatesigningrequests");
+    let mut requests = listed.and_then(|listed| listed["items"].as_array().cloned()).unwrap_or_default();
+    requests.retain(|request| {
+        request["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("berth-"))
+    });
+    requests
 }

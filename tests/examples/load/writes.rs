@@ -47,7 +47,7 @@ pub(crate) async fn write(client: &Client, mut line: Line, number: usize, beside
     Ok(())
 }
 
-/// Makes a request for machine `number` with the marks of Berth's, and approves it.
+/// Makes a request for machine `number`, named as Berth's are, and approves it.
 async fn request(client: &Client, mut line: Line, number: usize) -> Result<()> {
     let name = format!("floor-{number}").parse().context("a node's name")?;
     let key = KeyPair::generate().context("a key")?;
@@ -55,10 +55,7 @@ async fn request(client: &Client, mut line: Line, number: usize) -> Result<()> {
     let object = json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {
-            "name": format!("berth-floor-{number}"),
-            "labels": { "app.kubernetes.io/managed-by": "berth" },
-        },
+        "metadata": { "name": format!("berth-floor-{number}") },
         "spec": {
             "request": encoded(&request),
             "signerName": "kubernetes.io/kube-apiserver-client-kubelet",

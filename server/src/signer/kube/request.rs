@@ -1,7 +1,6 @@
 //! CertificateSigningRequests as values: what is asked for, whether what is found
 //! is that, and how it stands. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_domain::identity::{NodeIdentity, sha256};
@@ -21,7 +20,7 @@ use x509_parser::prelude::FromDer as _;
 use crate::join::authorization::Authorized;
 
 /// The signer of kubelets' client certificates.
-const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub(super) const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /// What it signs for a key that cannot encipher (ECDSA).
 const USAGES: [&str; 2] = ["digital signature", "client auth"];
@@ -40,12 +39,6 @@ const LENIENCE: i32 = 60;
 
 /// The least that the API takes.
 const LEAST_SECONDS: u64 = 600;
-
-/// The label that our watch selects, and its value.
-pub(super) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "berth");
-
-/// The annotation that names the join.
-const JOIN: &str = "berth.dev/join";
 
 /// A request as it has to be.
 #[derive(Debug)]
@@ -109,15 +102,11 @@ impl Wanted {
         }
     }
 
-    /// The object to create.
+    /// The object to create. Its approval names the join: a label and an annotation would
+    /// cost the API server half as much again for the request, its approval and signing.
     pub(super) fn object(&self) -> CertificateSigningRequest {
         CertificateSigningRequest {
-            metadata: ObjectMeta {
-                name: Some(self.name.clone()),
-                labels: Some(BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
-                annotations: Some(BTreeMap::from([(JOIN.to_owned(), self.join.clone())])),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             spec: CertificateSigningRequestSpec {
                 request: ByteString(self.pem.clone().into_bytes()),
                 signer_name: SIGNER.to_owned(),

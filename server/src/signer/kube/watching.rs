@@ -1,5 +1,5 @@
-//! One watch over our requests, and those who wait for one of them. It keeps no
-//! object: what nobody waits for is passed over.
+//! One watch over the requests for our signer, and those who wait for one of them. It
+//! keeps no object: what nobody waits for is passed over.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::request::{LABEL, Verdict, verdict};
+use super::request::{SIGNER, Verdict, verdict};
 use crate::kubernetes::Failure;
 use crate::kubernetes::watch::{Listener, listen};
 
@@ -41,7 +41,7 @@ impl Default for Watching {
 impl Watching {
     /// Watches for ever; a watch that ends begins again, with a growing pause.
     pub(super) async fn run(&self, requests: &Api<CertificateSigningRequest>) {
-        let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let config = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}"));
         listen(requests.clone(), config, &mut Hearing { watching: self, barred_since: None }).await;
     }
 

@@ -189,7 +189,6 @@ fn requests(world: &World) -> Vec<Case<'_>> {
         submit("ask under another's name", "are named berth-", |request| {
             set(request, "/metadata", "name", "csr-abcde".into());
         }),
-        submit("ask without the label", "labelled", |request| set(request, "/metadata", "labels", json!({}))),
         submit("ask for a certificate that also serves", "client auth alone", |request| {
             set(request, "/spec", "usages", json!(["digital signature", "client auth", "server auth"]));
         }),
@@ -227,7 +226,7 @@ fn requests(world: &World) -> Vec<Case<'_>> {
             "nothing but the condition",
             "berth-undecided",
             Changed(|request| {
-                set(request, "/metadata/labels", "stolen", "yes".into());
+                set(request, "/metadata", "labels", json!({"stolen": "yes"}));
                 set(
                     request,
                     "/status",

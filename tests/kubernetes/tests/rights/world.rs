@@ -266,7 +266,7 @@ pub(crate) fn request(name: &str, signer: &str) -> Value {
     json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "berth"}},
+        "metadata": {"name": name},
         "spec": {
             "request": BASE64.encode(pem.as_bytes()),
             "signerName": signer,
