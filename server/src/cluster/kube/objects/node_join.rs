@@ -73,9 +73,9 @@ pub struct NodeJoinSpec {
     /// A person's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
-    /// What was recorded before it could be seen, as JSON; the status takes it into
-    /// account up to its `taken`.
-    #[serde(default, with = "text::items", skip_serializing_if = "Vec::is_empty")]
+    /// What was recorded before it could be seen, a line of JSON each; the status takes it
+    /// into account up to its `taken`.
+    #[serde(default, with = "text::lines", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::events")]
     pub events: Vec<NumberedEvent>,
 }
@@ -250,9 +250,9 @@ pub struct NodeJoinStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The newest events as JSON, in the order in which they became known; of those that
-    /// the spec has, their number.
-    #[serde(default, with = "text::items", skip_serializing_if = "Vec::is_empty")]
+    /// The newest events, a line of JSON each, in the order in which they became known; of
+    /// those that the spec has, their number.
+    #[serde(default, with = "text::lines", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::events")]
     pub events: Vec<ToldEvent>,
 }

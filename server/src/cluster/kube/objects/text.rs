@@ -11,26 +11,32 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A list whose items are JSON texts, for `#[serde(with)]`.
-pub(super) mod items {
+/// A list of JSON texts, a line each, for `#[serde(with)]`: JSON has no line's end of its
+/// own. `kubectl get nj NAME -o yaml` shows a line of it as a line.
+pub(super) mod lines {
     use super::*;
 
     pub(in super::super) fn serialize<T: Serialize, S: Serializer>(
         items: &[T],
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        let texts: Result<Vec<String>, _> = items.iter().map(serde_json::to_string).collect();
-        texts.map_err(S::Error::custom)?.serialize(to)
+        let mut text = String::new();
+        for item in items {
+            text.push_str(&serde_json::to_string(item).map_err(S::Error::custom)?);
+            text.push('\n');
+        }
+        to.serialize_str(&text)
     }
 
     pub(in super::super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Vec<T>, D::Error> {
-        let texts = Vec::<String>::deserialize(from)?;
-        let item = |(place, text): (usize, &String)| {
-            serde_json::from_str(text).map_err(|error| D::Error::custom(format!("item {place}: {error}")))
+        let text = String::deserialize(from)?;
+        let item = |(place, line): (usize, &str)| {
+            serde_json::from_str(line)
+                .map_err(|error| D::Error::custom(format!("line {}: {error}", place + 1)))
         };
-        texts.iter().enumerate().map(item).collect()
+        text.lines().enumerate().map(item).collect()
     }
 }
 
@@ -77,7 +83,7 @@ mod tests {
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Object {
-        #[serde(with = "items")]
+        #[serde(with = "lines")]
         list: Vec<(u8, String)>,
         #[serde(default, with = "packed")]
         much: Option<Vec<String>>,
@@ -85,11 +91,15 @@ mod tests {
 
     #[test]
     fn what_stands_in_strings_comes_back() {
-        let object = Object { list: vec![(1, "\"".to_owned())], much: Some(vec!["x".to_owned(); 1_000]) };
+        let object = Object {
+            list: vec![(1, "\"\n".to_owned()), (2, String::new())],
+            much: Some(vec!["x".to_owned(); 1_000]),
+        };
         let value = serde_json::to_value(&object).expect("plain data");
-        assert!(value["list"][0].is_string() && value["much"].as_str().is_some_and(|text| text.len() < 200));
+        assert_eq!(value["list"].as_str().map(|text| text.lines().count()), Some(2));
+        assert!(value["much"].as_str().is_some_and(|text| text.len() < 200));
         assert_eq!(serde_json::from_value::<Object>(value).expect("it was just written"), object);
-        let without: Object = serde_json::from_value(serde_json::json!({ "list": [] })).expect("an object");
+        let without: Object = serde_json::from_value(serde_json::json!({ "list": "" })).expect("an object");
         assert_eq!(without.much, None);
     }
 
@@ -100,10 +110,10 @@ mod tests {
         GzEncoder::new(bomb.as_bytes(), Compression::fast()).read_to_end(&mut packed).expect("bytes");
         let text = BASE64.encode(&packed);
         assert!(text.len() < 64 * 1024);
-        let value = serde_json::json!({ "list": ["[1"], "much": null });
+        let value = serde_json::json!({ "list": "[1", "much": null });
         let problem = serde_json::from_value::<Object>(value).expect_err("half an item").to_string();
-        assert!(problem.contains("item 0"), "{problem}");
-        let value = serde_json::json!({ "list": [], "much": text });
+        assert!(problem.contains("line 1"), "{problem}");
+        let value = serde_json::json!({ "list": "", "much": text });
         serde_json::from_value::<Object>(value).expect_err("no JSON ends there");
     }
 }
