@@ -222,5 +222,5 @@ fn decide(view: &View, id: &TokenId, wishes: &[Wish]) -> Result<Decided, CallErr
 const MOST_AT_ONCE: usize = 256;
 /// After several were served at once, more are likely to come: a write for each few
 /// would cost the API server more than all of them together.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(150);
 const LOOSE_AFTER: u32 = 5;
