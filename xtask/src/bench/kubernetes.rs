@@ -31,8 +31,9 @@ pub(crate) struct Options {
     /// Rounds that are counted; one more goes before them. 0 leaves them out.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Nodes of a leg.
-    #[arg(long, default_value_t = 200)]
+    /// Nodes of a leg; with fewer, whether the API server collects its garbage once more
+    /// or once less in a leg decides.
+    #[arg(long, default_value_t = 400)]
     nodes: usize,
     /// Machines of a leg that are under way at one time.
     #[arg(long, default_value_t = 32)]
