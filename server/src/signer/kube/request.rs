@@ -118,10 +118,11 @@ impl Wanted {
         }
     }
 
-    /// The same object with our approval. Who owns which field is the API server's to
-    /// keep; it reads that again only if it is sent.
+    /// What approves the request that was found. Its spec, and who owns which field, the
+    /// API server keeps whatever is sent, and reads again if it is sent.
     pub(super) fn approval(&self, mut request: CertificateSigningRequest) -> CertificateSigningRequest {
         request.metadata.managed_fields = None;
+        request.spec = CertificateSigningRequestSpec::default();
         let conditions = &mut request.status.get_or_insert_default().conditions;
         conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
             type_: APPROVED.to_owned(),

@@ -1,6 +1,6 @@
 use berth_domain::identity::NodeIdentity;
 use berth_domain::node::CertificateTerms;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
+use rcgen::{Certificate, CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 
 use super::*;
 
@@ -30,6 +30,15 @@ fn authorized(key: &KeyPair, name: &str) -> Authorized {
 fn stored(wanted: &Wanted) -> CertificateSigningRequest {
     let mut object = wanted.object();
     object.spec.username = Some("berth".to_owned());
+    object
+}
+
+/// The same once it was approved and signed.
+fn issued(wanted: &Wanted, certificate: &Certificate) -> CertificateSigningRequest {
+    let mut object =
+        CertificateSigningRequest { spec: stored(wanted).spec, ..wanted.approval(stored(wanted)) };
+    let pem = certificate.pem().into_bytes();
+    object.status.get_or_insert_default().certificate = Some(ByteString(pem));
     object
 }
 
@@ -93,15 +102,26 @@ fn how_a_request_stands_is_read_from_its_conditions() {
     let message = approved.status.as_ref().and_then(|s| s.conditions.as_ref()?.first()?.message.clone());
     assert!(message.expect("a message").contains(&wanted.join));
 
-    let mut issued = approved;
     let certificate = CertificateParams::default().self_signed(&key).expect("a certificate");
-    issued.status.get_or_insert_default().certificate = Some(ByteString(certificate.pem().into_bytes()));
-    assert_eq!(verdict(&issued), Verdict::Issued { chain: vec![certificate.der().to_vec()] });
+    assert_eq!(
+        verdict(&issued(&wanted, &certificate)),
+        Verdict::Issued { chain: vec![certificate.der().to_vec()] }
+    );
 
     assert_eq!(
         verdict(&tests_denied("x")),
         Verdict::Denied { by: "kubectl-certificate".to_owned(), message: "NotOurs: no".to_owned() }
     );
+}
+
+#[test]
+fn an_approval_takes_away_nothing_that_admission_has_put_there() {
+    let key = KeyPair::generate().expect("a key");
+    let wanted = Wanted::new(&authorized(&key, "n1"), 1, now());
+    let mut found = stored(&wanted);
+    found.metadata.resource_version = Some("7".to_owned());
+    found.metadata.labels.get_or_insert_default().insert("team".to_owned(), "metal".to_owned());
+    assert_eq!(wanted.approval(found.clone()).metadata, found.metadata);
 }
 
 #[test]
@@ -114,8 +134,6 @@ fn a_certificate_that_is_nearly_over_is_not_given_again() {
         let mut params = CertificateParams::default();
         params.not_after = std::time::SystemTime::from(now().after(left)).into();
         let certificate = params.self_signed(&key).expect("a certificate");
-        let mut issued = wanted.approval(stored(&wanted));
-        issued.status.get_or_insert_default().certificate = Some(ByteString(certificate.pem().into_bytes()));
-        assert_eq!(wanted.judge(&issued, "berth", now()), found, "{left:?}");
+        assert_eq!(wanted.judge(&issued(&wanted, &certificate), "berth", now()), found, "{left:?}");
     }
 }
