@@ -55,6 +55,7 @@ pub const MOST_USES: u32 = 1_000;
     validation = Rule::new("has(self.minted) == has(oldSelf.minted) && (!has(self.minted) || self.minted == oldSelf.minted)")
         .message("minted is said once, by the server that made the token")
 )]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenSpec {
     /// The names it may give; `*` stands for any run of characters.
