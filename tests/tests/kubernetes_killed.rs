@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use berth_kubernetes::{Cluster, Options};
 use berth_tests::{Balance, KubernetesWorld, eventually, joined};
+use data_encoding::BASE64;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,6 +31,9 @@ use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Of kubelets' client certificates.
+const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /// A join has fewer writes than this.
 const MOST_WRITES: usize = 16;
@@ -83,16 +87,23 @@ fn dies_at(world: &mut KubernetesWorld, relay: &Relay, write: usize, moment: Mom
     let requests = world.kubectl(&["get", "csr", "-o", "json"]);
     let requests: Value = serde_json::from_str(&requests).expect("JSON");
     let requests = requests["items"].as_array().cloned().unwrap_or_default();
-    let id = explained["join"]["id"].as_str().expect("an id");
-    let of_this = |request: &&Value| {
-        let approval = &request["status"]["conditions"][0]["message"];
-        approval.as_str().is_some_and(|message| message.contains(id))
-    };
+    let for_clients = |request: &&Value| request["spec"]["signerName"] == SIGNER;
+    let of_this = |request: &&Value| for_clients(request) && asks_for(request, &name);
     assert_eq!(requests.iter().filter(of_this).count(), 1, "{name}: one request for one key");
     if died {
         world.servers[0].start_again();
     }
     died
+}
+
+/// Whether a request, decided or not, is for a certificate of this node.
+fn asks_for(request: &Value, node: &str) -> bool {
+    let pem = BASE64.decode(request["spec"]["request"].as_str().expect("a request").as_bytes());
+    let der = CertificateSigningRequestDer::from_pem_slice(&pem.expect("base64")).expect("PEM");
+    let name = format!("system:node:{node}");
+    // A UTF8String with its length, so that no longer name is meant.
+    let name = [&[0x0c, u8::try_from(name.len()).expect("a short name")], name.as_bytes()].concat();
+    der.windows(name.len()).any(|part| part == name)
 }
 
 /// The account's kubeconfig by way of the relay.
