@@ -58,12 +58,13 @@ impl Watching {
     }
 
     fn tell(&self, request: CertificateSigningRequest) {
+        let waiters = lock(&self.waiters);
+        let Some(of_name) = request.metadata.name.as_ref().and_then(|name| waiters.get(name)) else { return };
         // Its own creation and approval are known to who waits.
         if matches!(verdict(&request), Verdict::Submitted | Verdict::Approved { .. }) {
             return;
         }
-        let name = request.metadata.name.clone().unwrap_or_default();
-        for waiter in lock(&self.waiters).get(&name).into_iter().flatten() {
+        for waiter in of_name {
             waiter.send_replace(Some(request.clone()));
         }
     }
